@@ -1,0 +1,10 @@
+//! The ground for tests: real parts on one machine. A local Kubernetes, a local Aurora, a local SQS, fault proxies between them and the
+//! workers, and a checker that says from the history of a run what was lost, doubled or out of order.
+
+pub mod aurora;
+pub mod cluster;
+pub mod history;
+pub mod process;
+pub mod proxy;
+pub mod sqs;
+pub mod tools;

@@ -1,0 +1,35 @@
+//! `testbed`: brings the local test environment up and down from a shell. What it does is in the library.
+
+use clap::{Parser, Subcommand};
+use durable_write_testbed::{aurora, cluster, sqs, tools};
+
+#[derive(Parser)]
+#[command(name = "testbed", about = "A local Kubernetes, a local Aurora and a local SQS, all real parts, on one machine")]
+struct Arguments {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Install what is missing on this machine, and build Kubernetes and Helm once into the cache
+    Tools(tools::Arguments),
+    /// A single-node Kubernetes: up, down, kubectl
+    Cluster(cluster::Arguments),
+    /// A PostgreSQL cluster that behaves like Aurora, with the RDS API in front
+    Aurora(aurora::Arguments),
+    /// SQS by ElasticMQ
+    Sqs(sqs::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    rustls::crypto::ring::default_provider().install_default().map_err(|_| anyhow::anyhow!("a rustls provider is already installed"))?;
+    match Arguments::parse().part {
+        Part::Tools(arguments) => tools::run(arguments).await,
+        Part::Cluster(arguments) => cluster::run(arguments).await,
+        Part::Aurora(arguments) => aurora::run(arguments).await,
+        Part::Sqs(arguments) => sqs::run(arguments).await,
+    }
+}
