@@ -1,0 +1,34 @@
+//! The AWS SDK as the worker uses it: settings from the usual environment, HTTPS by rustls with ring, the public roots built in.
+
+use aws_config::{BehaviorVersion, SdkConfig, stalled_stream_protection::StalledStreamProtectionConfig};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+
+/// The settings of the environment: region, credentials, `AWS_ENDPOINT_URL` and its friends.
+///
+/// # Errors
+/// The HTTPS client could not be built.
+pub async fn configuration() -> anyhow::Result<SdkConfig> {
+    Ok(aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(https_client()?)
+        // A long poll is a stalled stream.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .load()
+        .await)
+}
+
+/// A client of SQS.
+#[must_use]
+pub fn sqs_client(configuration: &SdkConfig) -> aws_sdk_sqs::Client {
+    aws_sdk_sqs::Client::new(configuration)
+}
+
+/// The image has no certificates of its own, so the public roots come with the program.
+fn https_client() -> anyhow::Result<SharedHttpClient> {
+    let trust = TrustStore::empty().with_pem_certificate(crate::database::tls::public_authorities());
+    let context = TlsContext::builder().with_trust_store(trust).build()?;
+    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())
+}
