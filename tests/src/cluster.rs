@@ -1,4 +1,23 @@
-//! stub
+//! A local Kubernetes from its real parts, in two tiers: `api` (etcd, API server, controllers: objects, no pods) and `full` (one node).
+
+mod api;
+mod parts;
+mod pki;
+mod wait;
+
+use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::scratch::Scratch;
+use crate::tools;
 
 /// Arguments of this part.
 #[derive(Debug, clap::Args)]
@@ -10,4 +29,151 @@ pub struct Arguments {}
 /// The command failed.
 pub async fn run(_: Arguments) -> anyhow::Result<()> {
     Ok(())
+}
+
+/// A running cluster. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Cluster {
+    tier: Tier,
+    folder: PathBuf,
+    programs: Programs,
+}
+
+// Fields are dropped in order: the processes before their folder.
+#[derive(Debug)]
+enum Tier {
+    Api { _running: api::Api, _folder: Scratch },
+}
+
+/// Paths of what runs in it and what talks to it.
+#[derive(Clone, Debug)]
+struct Programs {
+    kube: PathBuf,
+    helm: PathBuf,
+}
+
+impl Programs {
+    /// Builds them when they are missing.
+    async fn find() -> anyhow::Result<Self> {
+        tokio::task::spawn_blocking(|| Ok(Self { kube: tools::kubernetes()?, helm: tools::helm()? })).await?
+    }
+}
+
+impl Cluster {
+    /// Starts a new cluster of the light tier, with etcd, API server and controller manager: objects and their controllers (Deployments make
+    /// pods, which stay Pending), validation, admission, access rights, garbage collection. It takes seconds and needs no root.
+    ///
+    /// It dies with this process, however that ends: a `static` one can serve all tests of a binary.
+    ///
+    /// # Errors
+    /// A program cannot be built, or the cluster does not become ready.
+    pub async fn api() -> anyhow::Result<Self> {
+        let programs = Programs::find().await?;
+        let folder = Scratch::new("api")?;
+        let running = api::Api::start(&programs.kube, folder.path()).await?;
+        Ok(Self { folder: folder.path().to_owned(), tier: Tier::Api { _running: running, _folder: folder }, programs })
+    }
+
+    /// The kubeconfig of an administrator.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        kubeconfig(&self.folder)
+    }
+
+    /// A client with all rights.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be read.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        client(&self.kubeconfig()).await
+    }
+
+    /// What a client with all rights is made from.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be read.
+    pub async fn config(&self) -> anyhow::Result<Config> {
+        config(&self.kubeconfig()).await
+    }
+
+    /// The address at which pods reach servers on this machine that listen on it, or on all addresses.
+    #[must_use]
+    pub fn host_address(&self) -> IpAddr {
+        match self.tier {
+            Tier::Api { .. } => Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// Runs kubectl and returns its standard output.
+    ///
+    /// # Errors
+    /// It does not succeed: the error holds its standard error.
+    pub async fn kubectl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
+        self.call(self.kubectl_command(arguments), "").await
+    }
+
+    /// Runs kubectl with text on its standard input, as in `kubectl apply -f -`, and returns its standard output.
+    ///
+    /// # Errors
+    /// It does not succeed: the error holds its standard error.
+    pub async fn kubectl_with<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>, input: &str) -> anyhow::Result<String> {
+        self.call(self.kubectl_command(arguments), input).await
+    }
+
+    /// Runs helm and returns its standard output.
+    ///
+    /// # Errors
+    /// It does not succeed: the error holds its standard error.
+    pub async fn helm<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
+        let mut command = self.command(&self.programs.helm);
+        command.args(arguments);
+        self.call(command, "").await
+    }
+
+    fn kubectl_command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.command(&self.programs.kube);
+        command.arg("kubectl").args(arguments);
+        command
+    }
+
+    /// A client program that knows this cluster and nothing of the user's own.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env("KUBECONFIG", self.kubeconfig()).env("NO_PROXY", "*");
+        for (variable, folder) in
+            [("KUBECACHEDIR", "kubectl"), ("HELM_CACHE_HOME", "helm"), ("HELM_CONFIG_HOME", "helm"), ("HELM_DATA_HOME", "helm")]
+        {
+            command.env(variable, self.folder.join("clients").join(folder));
+        }
+        command
+    }
+
+    async fn call(&self, mut command: Command, input: &str) -> anyhow::Result<String> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // A program that does not read its input is no fault.
+            pipe.write_all(input.as_bytes()).await.ok();
+        }
+        let output = child.wait_with_output().await?;
+        if !output.status.success() {
+            bail!("{:?}: {}", command.as_std().get_args().collect::<Vec<_>>(), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+fn kubeconfig(folder: &Path) -> PathBuf {
+    folder.join("pki/admin.kubeconfig")
+}
+
+async fn config(kubeconfig: &Path) -> anyhow::Result<Config> {
+    // The client finds no provider by itself when none is installed; a second installation does no harm.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).with_context(|| format!("read {}", kubeconfig.display()))?;
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
+
+async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+    Ok(Client::try_from(config(kubeconfig).await?)?)
 }

@@ -5,6 +5,8 @@ pub mod aurora;
 pub mod cluster;
 pub mod history;
 pub mod process;
+pub mod progress;
 pub mod proxy;
+pub mod scratch;
 pub mod sqs;
 pub mod tools;

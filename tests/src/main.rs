@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use durable_write_testbed::{aurora, cluster, sqs, tools};
+use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(name = "testbed", about = "A local Kubernetes, a local Aurora and a local SQS, all real parts, on one machine")]
@@ -24,7 +25,9 @@ enum Part {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    // The client's own log repeats every refusal while a cluster starts.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     rustls::crypto::ring::default_provider().install_default().map_err(|_| anyhow::anyhow!("a rustls provider is already installed"))?;
     match Arguments::parse().part {
         Part::Tools(arguments) => tools::run(arguments).await,
