@@ -40,8 +40,18 @@ pub mod reasons {
     pub const QUEUE_SHARED: &str = "QueueShared";
     /// The spec cannot be carried out as it is.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// The manifest uses Aurora, but the operator has no access to the RDS API or no such cluster is there.
+    /// A child of the pipeline would have the name of an object that is not the pipeline's.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// No Aurora cluster of that identifier is in the operator's account and region.
     pub const CLUSTER_NOT_FOUND: &str = "ClusterNotFound";
+    /// The operator cannot ask the RDS API, so it does not know the Aurora cluster's instances.
+    pub const CLUSTER_UNKNOWN: &str = "ClusterUnknown";
+    /// The cluster of that identifier is of another engine than Aurora PostgreSQL.
+    pub const NOT_AURORA: &str = "NotAurora";
+    /// The oldest message that is known has lived half of the queue's retention.
+    pub const HALF_OF_RETENTION_PASSED: &str = "HalfOfRetentionPassed";
+    /// The oldest message that is known has lived four fifths of the queue's retention: SQS will delete it.
+    pub const RETENTION_NEARLY_OVER: &str = "RetentionNearlyOver";
 
     /// No writer of the database is reachable.
     pub const DATABASE_OUTAGE: &str = "DatabaseOutage";

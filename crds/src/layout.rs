@@ -13,6 +13,12 @@ pub const HTTP_PORT: u16 = 8080;
 /// The keys of a credentials Secret, as `kubernetes.io/basic-auth` names them.
 pub const CREDENTIAL_KEYS: [&str; 2] = ["username", "password"];
 
+/// The file's name of [`MANIFEST`] or [`TOPOLOGY`], which is its key in the ConfigMap.
+#[must_use]
+pub fn file_name(below_mounts: &str) -> &str {
+    below_mounts.rsplit('/').next().unwrap_or(below_mounts)
+}
+
 /// The file of one key of a Secret below the mount folder.
 #[must_use]
 pub fn secret_key(mounts: &Path, name: &str, key: &str) -> PathBuf {

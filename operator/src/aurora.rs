@@ -1,0 +1,165 @@
+//! The Aurora clusters of the operator's account and region, as the RDS API describes them: asked once per interval for all pipelines,
+//! and only while a pipeline wants to know. Reads only. When RDS does not answer, what was known stays.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_rds::Client;
+use aws_sdk_rds::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_rds::types::{DbCluster, DbInstance};
+use durable_write_crds::wire::{Topology, TopologyInstance};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// The engine that pipelines write to; Neptune, DocumentDB and Aurora MySQL answer in the same API.
+const ENGINE: &str = "aurora-postgresql";
+/// How long an answer is used.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How long an answer is waited for.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// What is known of one identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// The cluster.
+    Found(Cluster),
+    /// RDS has answered, and no such cluster is there.
+    Missing,
+    /// The cluster is of this other engine.
+    OtherEngine(String),
+    /// RDS has not answered since the operator started; the text says why.
+    Unknown(String),
+}
+
+/// An Aurora PostgreSQL cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    /// The cluster endpoint, `host:port`.
+    pub(crate) endpoint: String,
+    /// The instances, by name.
+    pub(crate) members: Vec<Member>,
+}
+
+/// One instance of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    /// `host:port`; none while the instance is being made.
+    pub(crate) endpoint: Option<String>,
+    pub(crate) zone: Option<String>,
+    pub(crate) writer: bool,
+}
+
+impl Cluster {
+    /// What the workers are told. Roles are not in it, so that a failover changes nothing.
+    pub(crate) fn topology(&self) -> Topology {
+        let instance = |member: &Member| Some(TopologyInstance { name: member.name.clone(), endpoint: member.endpoint.clone()? });
+        Topology { writer: self.endpoint.clone(), instances: self.members.iter().filter_map(instance).collect() }
+    }
+}
+
+/// The clusters of an account and region.
+pub(crate) struct Clusters {
+    client: Client,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    asked: Option<Instant>,
+    clusters: Option<HashMap<String, Lookup>>,
+    trouble: Option<String>,
+}
+
+impl Clusters {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, known: Mutex::default() }
+    }
+
+    /// What is known of `identifier`, asking RDS when the last answer is too old.
+    pub(crate) async fn find(&self, identifier: &str) -> Lookup {
+        let mut known = self.known.lock().await;
+        if known.asked.is_none_or(|asked| asked.elapsed() >= INTERVAL) {
+            known.refresh(&self.client).await;
+        }
+        match (&known.clusters, &known.trouble) {
+            (Some(clusters), _) => clusters.get(identifier).cloned().unwrap_or(Lookup::Missing),
+            (None, trouble) => Lookup::Unknown(trouble.clone().unwrap_or_default()),
+        }
+    }
+}
+
+impl Known {
+    async fn refresh(&mut self, client: &Client) {
+        match tokio::time::timeout(DEADLINE, describe(client)).await.unwrap_or_else(|_| Err(silent())) {
+            Ok(clusters) => {
+                self.clusters = Some(clusters);
+                self.trouble = None;
+            }
+            Err(trouble) => {
+                tracing::warn!(%trouble, "the RDS API was asked for Aurora clusters in vain; what is known stays in use");
+                self.trouble = Some(trouble);
+            }
+        }
+        self.asked = Some(Instant::now());
+    }
+}
+
+/// Asks for all clusters and instances; the error says what to do.
+async fn describe(client: &Client) -> Result<HashMap<String, Lookup>, String> {
+    let clusters = client.describe_db_clusters().into_paginator().items().send();
+    let instances = client.describe_db_instances().into_paginator().items().send();
+    let (clusters, instances) = futures::join!(clusters.collect::<Result<Vec<_>, _>>(), instances.collect::<Result<Vec<_>, _>>());
+    let clusters = clusters.map_err(|error| advice(&error))?;
+    let instances = instances.map_err(|error| advice(&error))?;
+    Ok(index(&clusters, &instances))
+}
+
+fn silent() -> String {
+    format!("the RDS API did not answer within {} s: check the operator's network and aws.endpointUrl.rds", DEADLINE.as_secs())
+}
+
+fn advice<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug + 'static>(error: &SdkError<E, R>) -> String {
+    match error {
+        SdkError::ServiceError(service) => match service.err().code() {
+            Some(code @ ("AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation")) => {
+                format!(
+                    "the operator may not ask the RDS API ({code}): allow its identity rds:DescribeDBClusters and rds:DescribeDBInstances"
+                )
+            }
+            code => format!("the RDS API refused with {}", code.unwrap_or("an unknown error")),
+        },
+        other => format!(
+            "the operator cannot ask the RDS API: {}; check aws.region, aws.endpointUrl.rds and the operator's AWS credentials",
+            DisplayErrorContext(other)
+        ),
+    }
+}
+
+fn index(clusters: &[DbCluster], instances: &[DbInstance]) -> HashMap<String, Lookup> {
+    let instances: HashMap<_, _> = instances.iter().filter_map(|instance| Some((instance.db_instance_identifier()?, instance))).collect();
+    clusters.iter().filter_map(|cluster| Some((cluster.db_cluster_identifier()?.to_owned(), lookup(cluster, &instances)))).collect()
+}
+
+fn lookup(cluster: &DbCluster, instances: &HashMap<&str, &DbInstance>) -> Lookup {
+    match (cluster.engine(), cluster.endpoint(), cluster.port()) {
+        (Some(engine), ..) if engine != ENGINE => Lookup::OtherEngine(engine.to_owned()),
+        (_, Some(host), Some(port)) => {
+            let mut members: Vec<_> = cluster
+                .db_cluster_members()
+                .iter()
+                .filter_map(|member| {
+                    let name = member.db_instance_identifier()?;
+                    let instance = instances.get(name);
+                    let endpoint = instance.and_then(|instance| instance.endpoint());
+                    let endpoint = endpoint.and_then(|endpoint| Some(format!("{}:{}", endpoint.address()?, endpoint.port()?)));
+                    let zone = instance.and_then(|instance| instance.availability_zone()).map(str::to_owned);
+                    Some(Member { name: name.to_owned(), endpoint, zone, writer: member.is_cluster_writer() == Some(true) })
+                })
+                .collect();
+            members.sort_by(|a, b| a.name.cmp(&b.name));
+            Lookup::Found(Cluster { endpoint: format!("{host}:{port}"), members })
+        }
+        _ => Lookup::Unknown("the Aurora cluster has no endpoint yet: it is still being made".to_owned()),
+    }
+}
