@@ -1,13 +1,377 @@
-//! stub
+//! The local Aurora: real `PostgreSQL` servers, a writer and readers with synchronous replication, at endpoints that follow their roles as
+//! Aurora's do, with faults that can be placed and failovers that lose no acknowledged commit.
 
-/// Arguments of this part.
-#[derive(Debug, clap::Args)]
-pub struct Arguments {}
+mod certificates;
+mod cluster;
+mod command;
+mod endpoint;
+mod failover;
+mod node;
+mod template;
+mod user;
 
-/// Runs the command.
-///
-/// # Errors
-/// The command failed.
-pub async fn run(_: Arguments) -> anyhow::Result<()> {
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use rand::RngExt;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tempfile::TempDir;
+
+pub use self::command::{Arguments, run};
+pub use self::failover::{Failover, Fault, Refused, Timing};
+
+use self::certificates::Certificates;
+use self::cluster::{Cluster, State, Status};
+use self::endpoint::Endpoint;
+use self::node::Node;
+use self::user::User;
+
+/// What a local Aurora cluster is like.
+#[derive(Debug, Clone)]
+pub struct AuroraOptions {
+    /// The cluster's identifier; instances are called by it and a number: `orders-1`. Letters, digits and hyphens.
+    pub cluster_identifier: String,
+    /// How many instances, the writer included. With fewer than three, commits are not synchronous while one is down.
+    pub instances: usize,
+    /// The addresses of this machine at which all endpoints listen.
+    pub listen: Vec<IpAddr>,
+    /// The address or name by which clients are told to connect; the certificate is good for it, for all listen addresses and `localhost`.
+    pub advertise: String,
+    /// The cluster's tags.
+    pub tags: BTreeMap<String, String>,
+    /// The folder in which the cluster makes its own, which user `postgres` must reach; without it the system's folder for temporary files.
+    pub folder: Option<PathBuf>,
+    /// How long parts of a failover take.
+    pub timing: Timing,
+}
+
+impl Default for AuroraOptions {
+    fn default() -> Self {
+        Self {
+            cluster_identifier: "orders".to_owned(),
+            instances: 3,
+            listen: vec![Ipv4Addr::LOCALHOST.into()],
+            advertise: Ipv4Addr::LOCALHOST.to_string(),
+            tags: BTreeMap::new(),
+            folder: None,
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// An instance as clients see it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Instance {
+    /// Its identifier.
+    pub name: String,
+    /// `host:port` of its endpoint.
+    pub endpoint: String,
+    /// Whether it is the writer.
+    pub writer: bool,
+    /// Its availability zone.
+    pub zone: String,
+    /// Its promotion tier: the lowest is promoted first.
+    pub promotion_tier: usize,
+    /// Whether its endpoint answers.
+    pub up: bool,
+}
+
+/// A running cluster; it ends when dropped, and when this program ends in any way.
+pub struct Aurora {
+    cluster: Arc<Cluster>,
+    certificates: Certificates,
+    password: String,
+    // Last, so that the servers are gone when their files are removed.
+    folder: TempDir,
+}
+
+impl Drop for Aurora {
+    fn drop(&mut self) {
+        self.cluster.close();
+    }
+}
+
+impl Aurora {
+    /// Starts a cluster; usually 1 s, and 3 s more the first time on a machine. Needs root, and `PostgreSQL` 15 of Debian.
+    ///
+    /// # Errors
+    /// Something is missing, or a server does not start.
+    pub async fn start(options: AuroraOptions) -> anyhow::Result<Self> {
+        check(&options)?;
+        let user = User::find()?;
+        let parent = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+        user::check_reachable(&parent)?;
+        let version = template::server_version().await?;
+        let template = template::template(&parent, &version, user).await?;
+
+        let folder = tempfile::Builder::new().prefix("durable-write-aurora-").tempdir_in(&parent)?;
+        open_to_all(folder.path())?;
+        let names: Vec<String> = (1..=options.instances).map(|number| format!("{}-{number}", options.cluster_identifier)).collect();
+        let network = Network::find(options.instances)?;
+        let nodes = names.iter().zip(&network.servers);
+        let nodes = nodes
+            .map(|(name, address)| Node::new(folder.path(), name.clone(), &names, *address, user))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let mut hosts: Vec<String> = options.listen.iter().map(ToString::to_string).collect();
+        hosts.extend(["localhost".to_owned(), options.advertise.clone(), network.reader.to_string()]);
+        let certificates = Certificates::create(folder.path(), hosts, user)?;
+        write_settings(folder.path(), &certificates, user)?;
+        for node in &nodes {
+            template::copy(&template, &node.data()).await?;
+        }
+
+        let cluster = assemble(options, version, nodes, network.reader)?;
+        let password = random(24, b"abcdefghijkmnpqrstuvwxyz23456789");
+        let aurora = Self { cluster, certificates, password, folder };
+        aurora.cluster.start(&aurora.password).await?;
+        Ok(aurora)
+    }
+
+    /// The cluster's identifier.
+    #[must_use]
+    pub fn identifier(&self) -> &str {
+        &self.cluster.identifier
+    }
+
+    /// All instances, in the order of their promotion tiers.
+    #[must_use]
+    pub fn instances(&self) -> Vec<Instance> {
+        let state = self.cluster.state();
+        (0..self.cluster.nodes.len()).filter_map(|position| self.cluster.instance(&state, position)).collect()
+    }
+
+    /// The instance that is the writer, or was last.
+    ///
+    /// # Errors
+    /// Never, as a cluster has a writer.
+    pub fn writer(&self) -> anyhow::Result<Instance> {
+        self.instances().into_iter().find(|instance| instance.writer).context("a cluster has a writer")
+    }
+
+    /// `host:port` of the cluster endpoint, which leads to the writer.
+    #[must_use]
+    pub fn cluster_endpoint(&self) -> String {
+        format!("{}:{}", self.cluster.advertise, self.cluster.cluster_endpoint.port())
+    }
+
+    /// `host:port` of the reader endpoint, which leads to the readers in turn. As in Aurora it has the port of the cluster endpoint, and
+    /// therefore an address of its own, which only this machine can reach.
+    #[must_use]
+    pub fn reader_endpoint(&self) -> String {
+        format!("{}:{}", self.cluster.reader_address, self.cluster.reader_endpoint.port())
+    }
+
+    /// The certificate authority of all endpoints.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.certificates.authority_pem
+    }
+
+    /// The superuser's name.
+    #[must_use]
+    pub fn username(&self) -> &'static str {
+        "postgres"
+    }
+
+    /// The superuser's password.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// How the superuser connects as a client does: to one of the endpoints (`host:port`), with TLS, verifying everything.
+    ///
+    /// # Errors
+    /// This is no `host:port`.
+    pub fn client_options(&self, endpoint: &str) -> anyhow::Result<PgConnectOptions> {
+        let (host, port) = endpoint.rsplit_once(':').with_context(|| format!("{endpoint} is no host:port"))?;
+        Ok(PgConnectOptions::new_without_pgpass()
+            .host(host)
+            .port(port.parse().with_context(|| format!("{endpoint} is no host:port"))?)
+            .username(self.username())
+            .password(&self.password)
+            .database("postgres")
+            .ssl_mode(PgSslMode::VerifyFull)
+            .ssl_root_cert_from_pem(self.ca_pem().as_bytes().to_vec()))
+    }
+
+    /// How the superuser connects to the current writer: to the server itself, by a socket, not through any endpoint.
+    ///
+    /// # Errors
+    /// Never, as a cluster has a writer.
+    pub fn admin_options(&self) -> anyhow::Result<PgConnectOptions> {
+        let writer = self.cluster.state().writer;
+        Ok(self.cluster.node(writer)?.admin_options())
+    }
+
+    /// How the superuser connects to an instance itself, not through its endpoint.
+    ///
+    /// # Errors
+    /// There is no such instance.
+    pub fn instance_admin_options(&self, instance: &str) -> anyhow::Result<PgConnectOptions> {
+        let position = self.cluster.position(instance).with_context(|| format!("no instance {instance}"))?;
+        Ok(self.cluster.node(position)?.admin_options())
+    }
+
+    /// Fails over as `FailoverDBCluster` does, to the given instance or to the one with the lowest promotion tier, and waits until the old
+    /// writer is back as a reader (usually 1 to 3 s). It goes on when this is no longer waited for.
+    ///
+    /// # Errors
+    /// A [`Refused`] when it does not begin; or a server does not do what it should.
+    pub async fn fail_over(&self, target: Option<&str>) -> anyhow::Result<Failover> {
+        self.cluster.begin_failover(Fault::Planned, target)?.await?
+    }
+
+    /// Places a fault and waits until another instance is promoted and the old writer is back as a reader (usually 2 to 4 s). It goes on
+    /// when this is no longer waited for.
+    ///
+    /// # Errors
+    /// As [`Aurora::fail_over`].
+    pub async fn fault(&self, fault: Fault) -> anyhow::Result<Failover> {
+        self.cluster.begin_failover(fault, None)?.await?
+    }
+
+    /// Waits until no failover is in progress.
+    pub async fn settled(&self) {
+        drop(self.cluster.operation.lock().await);
+    }
+
+    /// Sets how long parts of the next failovers take.
+    pub fn set_timing(&self, timing: Timing) {
+        self.cluster.state().timing = timing;
+    }
+
+    /// Resets all connections through an instance's endpoint, the cluster endpoint and the reader endpoint; new ones work.
+    ///
+    /// # Errors
+    /// There is no such instance.
+    pub fn cut_connections(&self, instance: &str) -> anyhow::Result<()> {
+        let position = self.cluster.position(instance).with_context(|| format!("no instance {instance}"))?;
+        self.cluster.instance_endpoints.get(position).context("an endpoint of each instance")?.cut();
+        self.cluster.cluster_endpoint.cut();
+        self.cluster.reader_endpoint.cut();
+        Ok(())
+    }
+
+    /// What happened in all failovers so far, the last of which may be in progress.
+    #[must_use]
+    pub fn timeline(&self) -> Vec<Failover> {
+        self.cluster.state().failovers.clone()
+    }
+
+    /// The folder of all files: `<instance>/postgres.log` is an instance's log, `ca.pem` the certificate authority.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+fn check(options: &AuroraOptions) -> anyhow::Result<()> {
+    let identifier = &options.cluster_identifier;
+    if identifier.is_empty() || !identifier.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        bail!("{identifier:?} is no cluster identifier: use lower-case letters, digits and hyphens");
+    }
+    if !(1..=16).contains(&options.instances) {
+        bail!("an Aurora cluster has 1 to 16 instances, not {}", options.instances);
+    }
     Ok(())
+}
+
+/// Endpoints that lead nowhere yet, and the state of a cluster that has not started.
+fn assemble(options: AuroraOptions, version: String, nodes: Vec<Node>, reader_address: IpAddr) -> anyhow::Result<Arc<Cluster>> {
+    let instance_endpoints = nodes.iter().map(|_| Endpoint::bind(&options.listen, None)).collect::<anyhow::Result<Vec<_>>>()?;
+    let cluster_endpoint = Endpoint::bind(&options.listen, None)?;
+    let reader_endpoint = Endpoint::bind(&[reader_address], Some(cluster_endpoint.port()))?;
+    let state = State {
+        writer: 0,
+        resolved_writer: 0,
+        up: vec![false; nodes.len()],
+        status: Status::Available,
+        timing: options.timing,
+        failovers: Vec::new(),
+    };
+    Ok(Arc::new_cyclic(|this| Cluster {
+        identifier: options.cluster_identifier,
+        resource_id: format!("cluster-{}", random(26, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")),
+        version,
+        advertise: options.advertise,
+        reader_address,
+        tags: options.tags,
+        created: Timestamp::now(),
+        nodes,
+        instance_endpoints,
+        cluster_endpoint,
+        reader_endpoint,
+        operation: Arc::default(),
+        state: Mutex::new(state),
+        tasks: Mutex::default(),
+        this: this.clone(),
+    }))
+}
+
+/// Loopback addresses that only one cluster uses.
+struct Network {
+    servers: Vec<IpAddr>,
+    reader: IpAddr,
+}
+
+impl Network {
+    fn find(servers: usize) -> anyhow::Result<Self> {
+        for _ in 0..100 {
+            let (second, third) = (rand::rng().random_range(64..=254), rand::rng().random_range(1..=254));
+            let address = |last: u8| IpAddr::from(Ipv4Addr::new(127, second, third, last));
+            let network = Self { servers: (1u8..).take(servers).map(address).collect(), reader: address(200) };
+            if network.servers.iter().all(|address| TcpListener::bind((*address, node::PORT)).is_ok()) {
+                return Ok(network);
+            }
+        }
+        bail!("port {} of all loopback addresses is taken: look with `ss -ltnp` who listens on it", node::PORT)
+    }
+}
+
+/// Settings that all servers share.
+fn write_settings(folder: &Path, certificates: &Certificates, user: User) -> anyhow::Result<()> {
+    let settings = format!(
+        "ssl = on
+ssl_cert_file = '{}'
+ssl_key_file = '{}'
+max_connections = 200
+shared_buffers = 32MB
+# A kill of processes loses nothing that was written; a loss of power would.
+fsync = off
+synchronous_commit = on
+full_page_writes = on
+max_wal_senders = 10
+wal_keep_size = 64MB
+min_wal_size = 4MB
+max_wal_size = 64MB
+wal_recycle = off
+wal_init_zero = off
+wal_retrieve_retry_interval = 100ms
+wal_receiver_timeout = 5s
+wal_sender_timeout = 5s
+log_line_prefix = '%m [%p] %a '
+",
+        certificates.certificate.display(),
+        certificates.key.display()
+    );
+    user.write(&folder.join("postgresql.conf"), &settings)?;
+    // By a socket only user postgres and root, as the folders of the sockets are closed to all others.
+    user.write(&folder.join("pg_hba.conf"), "local all,replication all trust\nhostssl all all all scram-sha-256\n")
+}
+
+/// Lets other users pass through a folder to those of its files that are theirs.
+fn open_to_all(folder: &Path) -> anyhow::Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o711)).with_context(|| format!("set the mode of {}", folder.display()))
+}
+
+fn random(length: usize, letters: &[u8]) -> String {
+    let mut random = rand::rng();
+    (0..length).filter_map(|_| letters.get(random.random_range(0..letters.len()))).map(|letter| char::from(*letter)).collect()
 }

@@ -1,0 +1,156 @@
+//! The servers, their endpoints, and who has which role.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use sqlx::Connection;
+use tokio::task::AbortHandle;
+
+use super::Instance;
+use super::endpoint::Endpoint;
+use super::failover::{Failover, Timing};
+use super::node::{Node, Role};
+
+/// The AWS region in which the cluster pretends to be.
+pub(super) const REGION: &str = "eu-west-1";
+
+/// All that the parts of the local Aurora share.
+pub(super) struct Cluster {
+    pub identifier: String,
+    pub resource_id: String,
+    pub version: String,
+    pub advertise: String,
+    pub reader_address: IpAddr,
+    pub tags: BTreeMap<String, String>,
+    pub created: Timestamp,
+    pub nodes: Vec<Node>,
+    /// One for each node, in the same order.
+    pub instance_endpoints: Vec<Endpoint>,
+    pub cluster_endpoint: Endpoint,
+    pub reader_endpoint: Endpoint,
+    /// Held while roles change.
+    pub operation: Arc<tokio::sync::Mutex<()>>,
+    pub state: Mutex<State>,
+    pub tasks: Mutex<Vec<AbortHandle>>,
+    pub this: Weak<Cluster>,
+}
+
+/// What changes. Nodes are meant by their position.
+pub(super) struct State {
+    /// Who accepts writes, or did last.
+    pub writer: usize,
+    /// Who the cluster endpoint takes for the writer, which lags behind.
+    pub resolved_writer: usize,
+    /// Whether a node's address answers.
+    pub up: Vec<bool>,
+    pub status: Status,
+    pub timing: Timing,
+    pub failovers: Vec<Failover>,
+}
+
+/// The cluster's status as the RDS API tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Available,
+    FailingOver,
+}
+
+impl Cluster {
+    /// The state; a lock that is never held across a wait.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and makes the endpoints follow.
+    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        let address = |position: usize| self.nodes.get(position).filter(|_| state.is_up(position)).map(|node| node.address);
+        for (position, endpoint) in self.instance_endpoints.iter().enumerate() {
+            endpoint.lead_to(address(position).into_iter().collect());
+        }
+        self.cluster_endpoint.lead_to(address(state.resolved_writer).into_iter().collect());
+        let readers: Vec<_> = (0..self.nodes.len()).filter(|position| *position != state.resolved_writer).filter_map(address).collect();
+        self.reader_endpoint.lead_to(if readers.is_empty() { address(state.resolved_writer).into_iter().collect() } else { readers });
+        result
+    }
+
+    /// A node by its position.
+    pub fn node(&self, position: usize) -> anyhow::Result<&Node> {
+        self.nodes.get(position).with_context(|| format!("no instance at position {position}"))
+    }
+
+    /// The position of an instance; names are compared as RDS does, without regard to case.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name.eq_ignore_ascii_case(name))
+    }
+
+    /// An instance as clients see it.
+    pub fn instance(&self, state: &State, position: usize) -> Option<Instance> {
+        let (node, endpoint) = (self.nodes.get(position)?, self.instance_endpoints.get(position)?);
+        let zone = ["a", "b", "c"].into_iter().cycle().nth(position)?;
+        Some(Instance {
+            name: node.name.clone(),
+            endpoint: format!("{}:{}", self.advertise, endpoint.port()),
+            writer: position == state.writer,
+            zone: format!("{REGION}{zone}"),
+            promotion_tier: position,
+            up: state.is_up(position),
+        })
+    }
+
+    /// Runs something that belongs to the cluster and ends with it.
+    pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+        let handle = tokio::spawn(task);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(handle.abort_handle());
+        handle
+    }
+
+    /// Ends all tasks and kills all servers.
+    pub fn close(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(AbortHandle::abort);
+        self.nodes.iter().for_each(Node::close);
+    }
+
+    /// Starts all servers, which have the same data directory, the first one as the writer.
+    pub async fn start(&self, password: &str) -> anyhow::Result<()> {
+        let (writer, readers) = self.nodes.split_first().context("a cluster has at least one instance")?;
+        let synchronous = !readers.is_empty();
+        writer.configure(&Role { writer: &writer.name, follows: None, synchronous, read_only: false })?;
+        for reader in readers {
+            reader.configure(&Role { writer: &writer.name, follows: Some(writer), synchronous, read_only: false })?;
+            reader.mark_standby()?;
+        }
+        futures::future::try_join_all(self.nodes.iter().map(Node::start)).await?;
+        let mut connection = writer.connect().await?;
+        // Acknowledged before a standby streams.
+        sqlx::raw_sql("SET synchronous_commit = local").execute(&mut connection).await?;
+        let set_password = format!("ALTER ROLE postgres PASSWORD '{password}'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set_password)).execute(&mut connection).await.context("set the password")?;
+        for reader in readers {
+            super::failover::wait_until_streaming(writer, reader).await?;
+        }
+        connection.close().await.ok();
+        self.update(|state| state.up.fill(true));
+        Ok(())
+    }
+}
+
+impl State {
+    /// Whether a node's address answers.
+    pub fn is_up(&self, position: usize) -> bool {
+        self.up.get(position).copied().unwrap_or(false)
+    }
+
+    /// Says whether a node's address answers.
+    pub fn set_up(&mut self, position: usize, up: bool) {
+        if let Some(entry) = self.up.get_mut(position) {
+            *entry = up;
+        }
+    }
+}

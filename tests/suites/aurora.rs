@@ -1,0 +1,9 @@
+//! The local Aurora behaves as Aurora does, as far as the workers and the drills can see, and loses nothing that it has acknowledged.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod aurora {
+    mod endpoints;
+    mod load;
+    mod roles;
+    mod support;
+}

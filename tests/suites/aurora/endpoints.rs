@@ -1,0 +1,75 @@
+//! Addresses, TLS, and Aurora's own functions.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use durable_write_testbed::aurora::{Fault, Timing};
+use sqlx::postgres::PgSslMode;
+use sqlx::{ConnectOptions, Connection};
+use tokio::net::TcpStream;
+
+use super::support::{ask, connect, eventually, sqlstate, start, who};
+
+#[tokio::test]
+async fn every_instance_answers_at_its_own_endpoint_and_the_names_lead_to_their_roles() {
+    let aurora = start(Timing::default()).await;
+    for instance in aurora.instances() {
+        assert_eq!(who(&aurora, &instance.endpoint).await.unwrap(), instance.name);
+        let recovery = ask(connect(&aurora, &instance.endpoint).await.unwrap(), "SELECT pg_is_in_recovery()::text").await.unwrap();
+        assert_eq!(recovery, if instance.writer { "false" } else { "true" });
+    }
+    assert_eq!(who(&aurora, &aurora.cluster_endpoint()).await.unwrap(), "orders-1");
+    let mut readers = BTreeSet::new();
+    for _ in 0..4 {
+        readers.insert(who(&aurora, &aurora.reader_endpoint()).await.unwrap());
+    }
+    assert_eq!(readers, BTreeSet::from(["orders-2".to_owned(), "orders-3".to_owned()]));
+}
+
+#[tokio::test]
+async fn connections_need_tls_the_right_authority_and_the_password() {
+    let aurora = start(Timing::default()).await;
+    let options = aurora.client_options(&aurora.cluster_endpoint()).unwrap();
+    assert_eq!(sqlstate(options.clone().ssl_mode(PgSslMode::Disable).connect().await.map(drop)), "28000");
+    assert_eq!(sqlstate(options.clone().password("wrong").connect().await.map(drop)), "28P01");
+    let other = start(Timing::default()).await;
+    let stranger = options.clone().ssl_root_cert_from_pem(other.ca_pem().as_bytes().to_vec()).connect().await;
+    assert!(stranger.as_ref().is_err_and(|error| error.to_string().contains("invalid peer certificate")), "{stranger:?}");
+    options.host("localhost").connect().await.expect("the certificate is good for localhost");
+}
+
+#[tokio::test]
+async fn a_new_database_has_auroras_functions() {
+    let aurora = start(Timing::default()).await;
+    let admin = aurora.admin_options().unwrap();
+    let mut connection = admin.clone().connect().await.unwrap();
+    sqlx::raw_sql("CREATE DATABASE shop").execute(&mut connection).await.unwrap();
+    let writer = "SELECT server_id FROM aurora_replica_status() WHERE session_id = 'MASTER_SESSION_ID'";
+    assert_eq!(ask(admin.database("shop").connect().await.unwrap(), writer).await.unwrap(), "orders-1");
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_instance_refuses_connections_until_it_is_back() {
+    let aurora = start(Timing { promotion: Duration::from_millis(500), ..Timing::default() }).await;
+    let endpoint = aurora.writer().unwrap().endpoint;
+    let refused = async {
+        eventually("connections are refused", async || {
+            TcpStream::connect(&endpoint).await.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        })
+        .await;
+    };
+    let (failover, ()) = tokio::join!(aurora.fault(Fault::WriterKilled), refused);
+    failover.unwrap();
+    assert_eq!(who(&aurora, &endpoint).await.unwrap(), "orders-1");
+}
+
+#[tokio::test]
+async fn cut_connections_break_and_new_ones_work() {
+    let aurora = start(Timing::default()).await;
+    let mut connection = connect(&aurora, &aurora.cluster_endpoint()).await.unwrap();
+    aurora.cut_connections("orders-1").unwrap();
+    eventually("the connection is broken", async || sqlx::query("SELECT 1").execute(&mut connection).await.is_err()).await;
+    assert_eq!(who(&aurora, &aurora.cluster_endpoint()).await.unwrap(), "orders-1");
+}
