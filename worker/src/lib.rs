@@ -3,6 +3,15 @@
 pub mod aws;
 pub mod check;
 pub mod database;
+pub mod decode;
+pub mod engine;
+pub mod fault;
+pub mod http;
 pub mod manifest;
+pub mod message;
+mod metrics;
 pub mod problem;
+pub mod queue;
+pub mod run;
 pub mod schema;
+pub mod sink;

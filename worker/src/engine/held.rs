@@ -1,0 +1,282 @@
+//! The messages that the worker holds, and which of them may be written next. On a FIFO queue a group is written by one lane at a time, in
+//! the order in which its messages came; on a standard queue any message is as good as another.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::decode::Record;
+use crate::fault::RowFault;
+
+/// The number of a held message. Numbers grow in the order of arrival and are never used again.
+pub(super) type Key = u64;
+
+/// Where a held message is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Waits to be written.
+    Pending,
+    /// In a lane.
+    Writing,
+    /// Written; waits to be deleted.
+    Written,
+    /// Waits to be taken by the dead-letter queue.
+    DeadLetter,
+    /// On its way back to the queue.
+    Releasing,
+}
+
+/// A message that the worker holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) record: Arc<Record>,
+    pub(super) place: Place,
+    /// When it was received.
+    pub(super) received: Instant,
+    /// Until when no other consumer sees it.
+    pub(super) deadline: Instant,
+    /// An extension is on its way.
+    pub(super) extending: bool,
+    /// What is wrong with it, where that is known.
+    pub(super) fault: Option<RowFault>,
+    /// Not to be tried again before this.
+    pub(super) not_before: Option<Instant>,
+    bytes: u64,
+}
+
+/// All messages that the worker holds.
+#[derive(Debug)]
+pub(super) struct Messages {
+    fifo: bool,
+    all: BTreeMap<Key, Held>,
+    next: Key,
+    bytes: u64,
+    /// Pending messages of a standard queue.
+    loose: BTreeSet<Key>,
+    groups: HashMap<Arc<str>, Group>,
+    /// Groups that may have something to write, the one that waits longest first.
+    turn: VecDeque<Arc<str>>,
+    /// The same groups, to find one quickly.
+    queued: HashSet<Arc<str>>,
+    /// How many are at each place.
+    counts: [usize; 5],
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    pending: BTreeSet<Key>,
+    /// How many of its messages are in a lane or wait for the dead-letter queue: none may overtake them.
+    busy: usize,
+}
+
+impl Messages {
+    pub(super) fn new(fifo: bool) -> Self {
+        Self {
+            fifo,
+            all: BTreeMap::new(),
+            next: 0,
+            bytes: 0,
+            loose: BTreeSet::new(),
+            groups: HashMap::new(),
+            turn: VecDeque::new(),
+            queued: HashSet::new(),
+            counts: [0; 5],
+        }
+    }
+
+    /// Takes a message in, as pending.
+    pub(super) fn insert(&mut self, record: Record, fault: Option<RowFault>, received: Instant, deadline: Instant) {
+        let key = self.next;
+        self.next += 1;
+        let bytes = u64::try_from(record.message.bytes()).unwrap_or(u64::MAX);
+        self.bytes += bytes;
+        let held =
+            Held { record: Arc::new(record), place: Place::Pending, received, deadline, extending: false, fault, not_before: None, bytes };
+        self.all.insert(key, held);
+        self.note(Place::Pending, 1);
+        self.make_pending(key);
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Held> {
+        self.all.get(&key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Held> {
+        self.all.get_mut(&key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Held)> {
+        self.all.iter().map(|(key, held)| (*key, held))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// What all held messages take in memory, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many wait to be written.
+    pub(super) fn pending(&self) -> usize {
+        self.count(Place::Pending)
+    }
+
+    /// How many are at this place.
+    pub(super) fn count(&self, place: Place) -> usize {
+        self.counts.get(place as usize).copied().unwrap_or(0)
+    }
+
+    /// Forgets a message.
+    pub(super) fn remove(&mut self, key: Key) {
+        self.leave(key);
+        if let Some(held) = self.all.remove(&key) {
+            self.bytes -= held.bytes;
+        }
+    }
+
+    /// Moves a message to another place.
+    pub(super) fn put(&mut self, key: Key, place: Place) {
+        self.leave(key);
+        let Some(held) = self.all.get_mut(&key) else { return };
+        held.place = place;
+        self.note(place, 1);
+        match place {
+            Place::Pending => self.make_pending(key),
+            Place::Writing | Place::DeadLetter => {
+                if let Some(group) = self.group_of(key) {
+                    self.groups.entry(group).or_default().busy += 1;
+                }
+            }
+            Place::Written | Place::Releasing => {}
+        }
+    }
+
+    /// The pending messages that come behind this one in its group. None on a standard queue.
+    pub(super) fn pending_behind(&self, key: Key) -> Vec<Key> {
+        let Some(group) = self.group_of(key) else { return Vec::new() };
+        self.groups.get(&group).map(|group| group.pending.range(key..).copied().filter(|other| *other != key).collect()).unwrap_or_default()
+    }
+
+    /// True when both are of one group of a FIFO queue.
+    pub(super) fn same_group(&self, one: Key, other: Key) -> bool {
+        self.group_of(one).is_some_and(|group| self.group_of(other) == Some(group))
+    }
+
+    /// Chooses pending messages for one lane, up to `rows` and `bytes`, and moves them there. A first message is taken whatever its size.
+    pub(super) fn take(&mut self, rows: usize, bytes: usize, now: Instant) -> Vec<Key> {
+        let mut batch = Batch { rows, bytes, keys: Vec::new() };
+        if self.fifo {
+            for _ in 0..self.turn.len() {
+                let Some(name) = self.turn.pop_front() else { break };
+                let waiting = self.groups.get(&name).map_or(0, |group| group.pending.len());
+                let run = match self.groups.get(&name) {
+                    Some(group) if group.busy == 0 => self.fill(&mut batch, group.pending.iter().copied(), now),
+                    _ => 0,
+                };
+                if run < waiting {
+                    self.turn.push_back(name);
+                } else {
+                    self.queued.remove(&name);
+                }
+                if batch.keys.len() >= batch.rows {
+                    break;
+                }
+            }
+        } else {
+            self.fill(&mut batch, self.loose.iter().copied(), now);
+        }
+        for &key in &batch.keys {
+            self.put(key, Place::Writing);
+        }
+        batch.keys
+    }
+
+    /// Adds messages to a batch while they fit; on a FIFO queue it stops at the first that cannot be taken. How many were added.
+    fn fill(&self, batch: &mut Batch, keys: impl Iterator<Item = Key>, now: Instant) -> usize {
+        let before = batch.keys.len();
+        for key in keys {
+            let Some(held) = self.all.get(&key) else { continue };
+            let ready = held.not_before.is_none_or(|time| time <= now);
+            if ready && !batch.add(key, held.record.message.body.len()) || !ready && self.fifo {
+                break;
+            }
+        }
+        batch.keys.len() - before
+    }
+
+    fn group_of(&self, key: Key) -> Option<Arc<str>> {
+        if !self.fifo {
+            return None;
+        }
+        self.all.get(&key).map(|held| held.record.message.group.as_deref().unwrap_or_default().into())
+    }
+
+    fn note(&mut self, place: Place, change: isize) {
+        if let Some(count) = self.counts.get_mut(place as usize) {
+            *count = count.saturating_add_signed(change);
+        }
+    }
+
+    fn make_pending(&mut self, key: Key) {
+        match self.group_of(key) {
+            None => {
+                self.loose.insert(key);
+            }
+            Some(name) => {
+                self.groups.entry(name.clone()).or_default().pending.insert(key);
+                if self.queued.insert(name.clone()) {
+                    self.turn.push_back(name);
+                }
+            }
+        }
+    }
+
+    /// Takes a message out of where it is.
+    fn leave(&mut self, key: Key) {
+        let Some(place) = self.all.get(&key).map(|held| held.place) else { return };
+        let group = self.group_of(key);
+        self.note(place, -1);
+        match place {
+            Place::Pending => match &group {
+                None => {
+                    self.loose.remove(&key);
+                }
+                Some(name) => {
+                    self.groups.get_mut(name).map(|group| group.pending.remove(&key));
+                }
+            },
+            Place::Writing | Place::DeadLetter => {
+                if let Some(group) = group.as_ref().and_then(|name| self.groups.get_mut(name)) {
+                    group.busy -= 1;
+                }
+            }
+            Place::Written | Place::Releasing => {}
+        }
+        if let Some(name) = group
+            && self.groups.get(&name).is_some_and(|group| group.pending.is_empty() && group.busy == 0)
+        {
+            self.groups.remove(&name);
+        }
+    }
+}
+
+struct Batch {
+    rows: usize,
+    bytes: usize,
+    keys: Vec<Key>,
+}
+
+impl Batch {
+    /// Adds a message when it fits.
+    fn add(&mut self, key: Key, bytes: usize) -> bool {
+        let fits = self.keys.len() < self.rows && (bytes <= self.bytes || self.keys.is_empty());
+        if fits {
+            self.keys.push(key);
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        fits
+    }
+}

@@ -1,0 +1,185 @@
+//! Receiving: how many polls are under way, and what comes in. Bytes are reserved before each poll, so that memory stays within its budget
+//! whatever the messages' size.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::flow::Phase;
+use super::{Effect, Engine, VISIBILITY};
+use crate::decode::Record;
+use crate::problem::Problem;
+use crate::message::Message;
+use crate::queue::QueueError;
+
+/// The most messages of one call.
+const BATCH: usize = 10;
+/// The most polls under way.
+const POLLS: usize = 16;
+/// How long a poll waits for its first message: the longest that SQS allows.
+const WAIT: Duration = Duration::from_secs(20);
+/// The same while it is being tested whether messages can be written again.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// A message on the wire is in memory up to three times: in the answer's bytes, unescaped, and as the message.
+const COPIES: u64 = 3;
+/// So many failed polls in a row are said.
+const FAILURES: u32 = 3;
+
+/// The polls under way, and how many there should be.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    target: usize,
+    in_flight: BTreeMap<u64, u64>,
+    last_was_full: bool,
+    waiting_since: Option<Instant>,
+    not_before: Instant,
+    failures: u32,
+}
+
+impl Receiving {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { target: 1, in_flight: BTreeMap::new(), last_was_full: false, waiting_since: None, not_before: now, failures: 0 }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// True when the next receive will surely bring messages.
+    pub(super) fn expects_more(&self) -> bool {
+        self.last_was_full && !self.in_flight.is_empty()
+    }
+
+    /// Since when received messages wait to be taken into a lane.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.waiting_since
+    }
+
+    /// Messages were taken into a lane; some are left, or none.
+    pub(super) fn taken(&mut self, left: bool, now: Instant) {
+        self.waiting_since = left.then_some(now);
+    }
+
+    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        (self.not_before > now).then_some(self.not_before)
+    }
+
+    /// Doubles on a full receive, falls on an empty or a thin one.
+    fn adapt(&mut self, received: usize, maximum: usize) {
+        self.last_was_full = received >= maximum;
+        self.target = match received {
+            0 => self.target / 2,
+            _ if self.last_was_full => self.target * 2,
+            _ if received * 2 <= maximum => self.target - 1,
+            _ => self.target,
+        }
+        .clamp(1, POLLS);
+    }
+}
+
+impl Engine {
+    pub(super) fn start_polls(&mut self, now: Instant) {
+        while self.may_poll(now) {
+            let Some(facts) = &self.queue.facts else { return };
+            let reserve = u64::try_from(facts.maximum_message_size).unwrap_or(u64::MAX).saturating_mul(COPIES);
+            let reserved: u64 = self.receiving.in_flight.values().sum();
+            let free = self.settings.memory.saturating_sub(self.messages.bytes()).saturating_sub(reserved);
+            let fits = usize::try_from(free / reserve.max(1)).unwrap_or(BATCH).min(BATCH);
+            // However small the budget, one message at a time must get through.
+            let alone = self.messages.len() == 0 && self.receiving.in_flight.is_empty();
+            let maximum = if fits == 0 && alone { 1 } else { fits };
+            if maximum == 0 {
+                return;
+            }
+            let wait = if self.phase.doubt().is_some() { SHORT_WAIT } else { WAIT };
+            let poll = self.number();
+            self.receiving.in_flight.insert(poll, reserve.saturating_mul(u64::try_from(maximum).unwrap_or(u64::MAX)));
+            self.effects.push(Effect::Poll { poll, maximum, wait });
+        }
+    }
+
+    fn may_poll(&self, now: Instant) -> bool {
+        let Phase::Flowing { proven, doubt } = &self.phase else { return false };
+        let polls = self.receiving.in_flight.len();
+        let held = self.messages.len();
+        let wanted = if *proven {
+            polls < self.receiving.target && held + polls * BATCH < (3 * self.settings.max_rows).max(2 * BATCH)
+        } else if doubt.is_some() {
+            // Only a message that can be written proves that messages can be written: those held may all be bad.
+            polls == 0 && held < self.settings.max_rows.max(2 * BATCH)
+        } else {
+            polls == 0 && held == 0
+        };
+        wanted && !self.draining && self.queue.is_ready() && !self.acknowledging.is_failing(now) && self.receiving.not_before <= now
+    }
+
+    pub(super) fn on_received(&mut self, poll: u64, started: Instant, result: Result<Vec<Message>, QueueError>, now: Instant) {
+        self.receiving.in_flight.remove(&poll);
+        let messages = match result {
+            Ok(messages) => messages,
+            Err(error) => return self.on_receive_failed(error, now),
+        };
+        self.receiving.failures = 0;
+        self.queue.unreachable = None;
+        self.receiving.adapt(messages.len(), BATCH);
+        self.counters.received += u64::try_from(messages.len()).unwrap_or(0);
+        self.queue.saw(&messages, started);
+        if messages.is_empty() {
+            self.end_doubt_when_idle();
+            return;
+        }
+        if self.messages.pending() == 0 {
+            self.receiving.waiting_since = Some(now);
+        }
+        if !self.receiving.last_was_full && self.receiving.target == 1 {
+            // A trickle: a moment later the next poll brings more for the same price.
+            self.receiving.not_before = now + self.settings.max_wait;
+        }
+        for message in messages {
+            self.take_in(message, started);
+        }
+    }
+
+    fn take_in(&mut self, message: Message, started: Instant) {
+        let (values, fault) = match self.decoder.decode(&message) {
+            Ok(values) => (values, None),
+            Err(fault) => (Vec::new(), Some(fault)),
+        };
+        self.messages.insert(Record { message, values }, fault, started, started + VISIBILITY);
+    }
+
+    fn on_receive_failed(&mut self, error: QueueError, now: Instant) {
+        self.receiving.failures += 1;
+        self.receiving.target = 1;
+        self.receiving.last_was_full = false;
+        self.receiving.not_before = now + Duration::from_millis(100 << self.receiving.failures.min(6));
+        match error {
+            QueueError::Transient(message) => {
+                if self.receiving.failures >= FAILURES {
+                    self.queue.unreachable = Some(message);
+                }
+            }
+            QueueError::Problem(problem) => self.queue_fault(problem, now),
+        }
+    }
+
+    /// With nothing held and nothing to receive there is nothing left to doubt.
+    fn end_doubt_when_idle(&mut self) {
+        if self.messages.len() == 0
+            && let Phase::Flowing { doubt, .. } = &mut self.phase
+        {
+            *doubt = None;
+        }
+    }
+
+    pub(super) fn queue_fault(&mut self, problem: Problem, now: Instant) {
+        if self.queue.fault.as_ref() != Some(&problem) {
+            tracing::warn!(reason = problem.reason, message = %problem, "the queue cannot be used");
+        }
+        self.queue.fault = Some(problem);
+        self.queue.facts = None;
+        self.queue.tries += 1;
+        self.queue.check_at = Some(now + Duration::from_millis(500 << self.queue.tries.min(5)).min(Duration::from_secs(10)));
+    }
+}

@@ -1,0 +1,171 @@
+//! A model of a database whose writer fails and moves: what was committed stays, whoever was told.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use durable_write_worker::decode::Record;
+use durable_write_worker::problem::Problem;
+use durable_write_worker::sink::{Class, Found, Sink, WriteError};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::{Instant, sleep};
+
+/// What the writer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    Up,
+    /// Connections are refused and broken.
+    Down,
+    /// Nothing answers.
+    Hung,
+}
+
+struct State {
+    writer: Writer,
+    generation: u64,
+    /// Rows by key, with how often the row was inserted (a second time would be a duplicate).
+    rows: HashMap<String, u32>,
+    /// Keys in the order of their commits.
+    order: Vec<String>,
+    statements: u64,
+    attempts: Vec<Instant>,
+    /// Every row fails with this.
+    fault: Option<(Class, &'static str)>,
+}
+
+#[derive(Clone)]
+pub struct ModelDatabase {
+    state: Arc<Mutex<State>>,
+    random: Arc<Mutex<StdRng>>,
+    pub lost_reply: Arc<Mutex<f64>>,
+}
+
+impl ModelDatabase {
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            writer: Writer::Up,
+            generation: 0,
+            rows: HashMap::new(),
+            order: Vec::new(),
+            statements: 0,
+            attempts: Vec::new(),
+            fault: None,
+        };
+        Self { state: Arc::new(Mutex::new(state)), random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))), lost_reply: Arc::default() }
+    }
+
+    /// The writer fails; a new one is another generation.
+    pub fn set(&self, writer: Writer) {
+        let mut state = self.state.lock().unwrap();
+        if writer == Writer::Up {
+            state.generation += 1;
+        }
+        state.writer = writer;
+    }
+
+    pub fn set_fault(&self, fault: Option<(Class, &'static str)>) {
+        self.state.lock().unwrap().fault = fault;
+    }
+
+    pub fn rows(&self) -> HashMap<String, u32> {
+        self.state.lock().unwrap().rows.clone()
+    }
+
+    pub fn order(&self) -> Vec<String> {
+        self.state.lock().unwrap().order.clone()
+    }
+
+    pub fn statements(&self) -> u64 {
+        self.state.lock().unwrap().statements
+    }
+
+    async fn travel(&self) {
+        let milliseconds = self.random.lock().unwrap().random_range(1..6);
+        sleep(Duration::from_millis(milliseconds)).await;
+    }
+}
+
+fn error(class: Class, sqlstate: &str) -> WriteError {
+    WriteError { class, sqlstate: Some(sqlstate.into()), column: None, problem: Problem::new("StatementFailed", "database", sqlstate) }
+}
+
+impl Sink for ModelDatabase {
+    type Connection = u64;
+
+    async fn seek(&self, report: impl Fn(Problem) + Send + Sync) -> Found<u64> {
+        loop {
+            {
+                let mut state = self.state.lock().unwrap();
+                state.attempts.push(Instant::now());
+                if state.writer == Writer::Up {
+                    let generation = state.generation;
+                    return Found { connection: generation, identity: generation.to_string(), name: format!("writer-{generation}") };
+                }
+            }
+            report(Problem::new("DatabaseOutage", "database", "no writer"));
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<u64, WriteError> {
+        self.travel().await;
+        let (writer, generation) = {
+            let state = self.state.lock().unwrap();
+            (state.writer, state.generation)
+        };
+        match writer {
+            Writer::Up => Ok(generation),
+            Writer::Down => Err(error(Class::Outage, "57P01")),
+            Writer::Hung => std::future::pending().await,
+        }
+    }
+
+    async fn prepare(&self, _: &mut u64) -> Result<(), WriteError> {
+        self.travel().await;
+        Ok(())
+    }
+
+    async fn write(&self, connection: &mut u64, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
+        self.travel().await;
+        let (writer, same) = {
+            let state = self.state.lock().unwrap();
+            (state.writer, state.generation == *connection)
+        };
+        match writer {
+            Writer::Hung => std::future::pending().await,
+            Writer::Down => return Err(error(Class::Outage, "57P01")),
+            Writer::Up if !same => return Err(error(Class::Outage, "25006")),
+            Writer::Up => {}
+        }
+        let inserted = {
+            let mut state = self.state.lock().unwrap();
+            state.statements += 1;
+            if let Some((class, sqlstate)) = state.fault {
+                return Err(error(class, sqlstate));
+            }
+            if rows.iter().any(|row| row.message.body.contains("bad")) {
+                return Err(error(Class::RowFault, "22P02"));
+            }
+            if rows.iter().any(|row| row.message.body.contains("raise")) {
+                return Err(error(Class::Ambiguous, "P0001"));
+            }
+            let mut inserted = 0;
+            for row in rows {
+                let key = row.raw(0).unwrap().to_owned();
+                if !state.rows.contains_key(&key) {
+                    state.rows.insert(key.clone(), 1);
+                    state.order.push(key);
+                    inserted += 1;
+                }
+            }
+            inserted
+        };
+        self.travel().await;
+        let lost = *self.lost_reply.lock().unwrap();
+        if self.random.lock().unwrap().random_bool(lost) {
+            return Err(error(Class::Outage, "08006"));
+        }
+        Ok(inserted)
+    }
+}
