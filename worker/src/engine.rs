@@ -276,7 +276,7 @@ impl Engine {
             .into_iter()
             .flatten()
             .fold(regular, Instant::min)
-            .max(now)
+            .max(now + Duration::from_millis(1))
     }
 
     /// True when a drain has ended: nothing is held and nothing is under way.

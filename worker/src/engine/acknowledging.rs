@@ -55,7 +55,8 @@ impl Acknowledging {
     }
 
     pub(super) fn wake_at(&self, linger: Duration) -> Option<Instant> {
-        let deletes = if self.calls < CALLS { self.waiting_since.map(|since| since + linger).max(self.retry_at) } else { None };
+        let due = |since: Instant| self.retry_at.map_or(since + linger, |retry_at| retry_at.max(since + linger));
+        let deletes = self.waiting_since.filter(|_| self.calls < CALLS).map(due);
         self.dead.front().map(|(_, time)| *time).into_iter().chain(deletes).min()
     }
 }

@@ -39,7 +39,6 @@ struct State {
     handles: u64,
     /// Ids of dead letters and their reasons.
     dead: HashMap<String, String>,
-    deleted: HashSet<String>,
     receives: HashMap<String, u32>,
     calls: HashMap<&'static str, u64>,
 }
@@ -73,10 +72,6 @@ impl ModelQueue {
 
     pub fn dead(&self) -> HashMap<String, String> {
         self.state.lock().unwrap().dead.clone()
-    }
-
-    pub fn deleted(&self) -> HashSet<String> {
-        self.state.lock().unwrap().deleted.clone()
     }
 
     pub fn most_receives(&self) -> u32 {
@@ -191,9 +186,7 @@ impl Queue for ModelQueue {
 
     async fn delete(&self, handles: &[Handle]) -> Result<Failures, QueueError> {
         self.batch("delete", handles, |state, place| {
-            if let Some(stored) = state.messages.remove(&place) {
-                state.deleted.insert(stored.id);
-            }
+            state.messages.remove(&place);
         })
         .await
     }
