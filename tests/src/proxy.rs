@@ -1,1 +1,3 @@
-//! stub
+//! Proxies that place faults: by bytes in front of PostgreSQL ([`tcp`]), by action in front of an AWS endpoint.
+
+pub mod tcp;
