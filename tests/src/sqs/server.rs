@@ -1,21 +1,20 @@
 //! The ElasticMQ server: its parts from Maven into the cache, the process, and the addresses it is reached at.
 
-use std::fs;
-use std::io::{Read, Seek};
+use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::proxy::tcp::TcpFaultProxy;
+use crate::tools;
 
 /// What ElasticMQ is made of; its text, so that the cache knows the version without a checkout.
 const POM: &str = include_str!("../../sqs/pom.xml");
@@ -32,12 +31,13 @@ static SHARED: OnceCell<Sqs> = OnceCell::const_new();
 pub struct Sqs {
     addresses: Vec<SocketAddr>,
     _forwarders: Vec<TcpFaultProxy>,
-    _server: Server,
+    _server: Process,
+    _log: File,
 }
 
 impl Sqs {
     /// Starts a server that is reached at each of `addresses`, all on the same `port` (0: a free one), and waits until it answers, usually
-    /// 2 s (30 s the first time on a machine, when Maven fetches its parts).
+    /// 2 s (10 s the first time on a machine, when Maven fetches its parts).
     ///
     /// ElasticMQ itself listens on the first address only; a forwarder of this process serves the others.
     ///
@@ -45,16 +45,18 @@ impl Sqs {
     /// Maven or Java is missing, the port is taken, or the server does not answer within a minute; the message carries the end of its log.
     pub async fn start(addresses: &[IpAddr], port: u16) -> anyhow::Result<Self> {
         let (&first, others) = addresses.split_first().context("no address to listen on: name at least one")?;
-        let folder = parts().await?;
+        let folder = tokio::task::spawn_blocking(parts).await??;
         let address = free(SocketAddr::new(first, port))?;
-        let server = Server::start(&folder, address)?;
-        server.wait_until_it_answers(address).await?;
+        let log = tempfile::tempfile().context("log of ElasticMQ")?;
+        let log_path = PathBuf::from(format!("/proc/self/fd/{}", log.as_raw_fd())); // has no name on disk, so nothing is left behind
+        let mut server = Process::start("ElasticMQ", "java", arguments(&folder, address), &log_path)?;
+        wait_until_it_answers(&mut server, address).await?;
         let mut forwarders = Vec::new();
         for other in others {
             forwarders.push(TcpFaultProxy::start(&[SocketAddr::new(*other, address.port())], address).await?);
         }
         let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, address.port())).collect();
-        Ok(Self { addresses, _forwarders: forwarders, _server: server })
+        Ok(Self { addresses, _forwarders: forwarders, _server: server, _log: log })
     }
 
     /// The one server that all tests of a process share, on a free port of the loopback; it ends with the process.
@@ -84,61 +86,17 @@ impl Sqs {
     }
 }
 
-/// The process, kept by a thread of its own: it would be killed with the thread that started it, and the thread of a test ends with the test.
-#[derive(Debug)]
-struct Server {
-    stop: Option<mpsc::Sender<()>>,
-    keeper: Option<JoinHandle<()>>,
-    log: fs::File,
-}
-
-impl Server {
-    fn start(folder: &Path, address: SocketAddr) -> anyhow::Result<Self> {
-        let log = tempfile::tempfile().context("log of ElasticMQ")?;
-        let log_path = PathBuf::from(format!("/proc/self/fd/{}", log.as_raw_fd())); // has no name on disk, so nothing is left behind
-        let arguments = arguments(folder, address);
-        let (stop, stopped) = mpsc::channel();
-        let (started, result) = mpsc::channel();
-        let keeper = std::thread::spawn(move || match Process::start("ElasticMQ", "java", arguments, &log_path) {
-            Ok(process) => {
-                started.send(Ok(())).ok();
-                stopped.recv().ok();
-                drop(process);
-            }
-            Err(error) => drop(started.send(Err(error))),
-        });
-        result.recv().context("the thread of ElasticMQ ended")?.context("install Java: apt-get install openjdk-17-jre-headless")?;
-        Ok(Self { stop: Some(stop), keeper: Some(keeper), log })
-    }
-
-    async fn wait_until_it_answers(&self, address: SocketAddr) -> anyhow::Result<()> {
-        let client = super::client(&format!("http://{address}"));
-        let deadline = Instant::now() + START_TIMEOUT;
-        while tokio::net::TcpStream::connect(address).await.is_err() || client.list_queues().send().await.is_err() {
-            if Instant::now() > deadline || self.log_text().contains("Exception") {
-                bail!("ElasticMQ does not answer at {address}; the end of its log:\n{}", last_lines(&self.log_text(), 20));
-            }
-            sleep(Duration::from_millis(50)).await;
+async fn wait_until_it_answers(server: &mut Process, address: SocketAddr) -> anyhow::Result<()> {
+    let client = super::client(&format!("http://{address}"));
+    let deadline = Instant::now() + START_TIMEOUT;
+    while TcpStream::connect(address).await.is_err() || client.list_queues().send().await.is_err() {
+        server.check_running()?;
+        if Instant::now() > deadline {
+            bail!("ElasticMQ did not answer at {address} within {START_TIMEOUT:?}: is the machine overloaded?");
         }
-        Ok(())
+        sleep(Duration::from_millis(50)).await;
     }
-
-    fn log_text(&self) -> String {
-        let mut text = String::new();
-        let Ok(mut log) = self.log.try_clone() else { return text };
-        log.rewind().ok();
-        log.read_to_string(&mut text).ok();
-        text
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.take();
-        if let Some(keeper) = self.keeper.take() {
-            keeper.join().ok();
-        }
-    }
+    Ok(())
 }
 
 fn arguments(folder: &Path, address: SocketAddr) -> Vec<String> {
@@ -165,49 +123,14 @@ fn free(address: SocketAddr) -> anyhow::Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-fn last_lines(text: &str, number: usize) -> String {
-    let lines: Vec<_> = text.lines().collect();
-    lines.iter().skip(lines.len().saturating_sub(number)).copied().collect::<Vec<_>>().join("\n")
-}
-
 /// The folder with the jar files, fetched once for each version.
-async fn parts() -> anyhow::Result<PathBuf> {
+fn parts() -> anyhow::Result<PathBuf> {
+    tools::apt_programs(&[("java", "openjdk-17-jre-headless"), ("mvn", "maven")])?;
     let version = POM.split("elasticmq.version>").nth(1).and_then(|rest| rest.split('<').next()).context("no version in pom.xml")?;
-    let folder = cache_folder()?.join(format!("elasticmq-{version}"));
-    if !folder.exists() {
-        tracing::info!(version, "fetching ElasticMQ by Maven, usually 30 s, once");
-        let target = folder.clone();
-        tokio::task::spawn_blocking(move || fetch(&target)).await??;
-    }
-    Ok(folder)
-}
-
-/// Has Maven copy the jar files beside `folder`, then moves them there in one step, as another process may do the same.
-fn fetch(folder: &Path) -> anyhow::Result<()> {
-    let parent = folder.parent().context("the cache folder has no parent")?;
-    fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
-    let work = tempfile::tempdir_in(parent)?;
-    fs::write(work.path().join("pom.xml"), POM)?;
-    let output = Command::new("mvn")
-        .args(["--batch-mode", "--quiet", "--strict-checksums", "dependency:copy-dependencies", "-DoutputDirectory=jars"])
-        .current_dir(work.path())
-        .output()
-        .context("start mvn: install it by apt-get install maven")?;
-    if !output.status.success() {
-        bail!(
-            "Maven could not fetch ElasticMQ; is Maven Central reachable from here?\n{}",
-            last_lines(&String::from_utf8_lossy(&output.stdout), 20)
-        );
-    }
-    match fs::rename(work.path().join("jars"), folder) {
-        Err(_) if folder.exists() => Ok(()), // another process was faster
-        moved => moved.with_context(|| format!("move the jar files of ElasticMQ to {}", folder.display())),
-    }
-}
-
-fn cache_folder() -> anyhow::Result<PathBuf> {
-    let folder = std::env::var_os("DURABLE_WRITE_CACHE").map(PathBuf::from);
-    folder
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache/durable-write")))
-        .context("no home folder: set DURABLE_WRITE_CACHE to a folder for downloads")
+    tools::once(&format!("elasticmq-{version}"), "10 seconds", |folder| {
+        fs::write(folder.join("pom.xml"), POM)?;
+        let mut command = Command::new("mvn");
+        command.args(["--batch-mode", "--strict-checksums", "dependency:copy-dependencies", "-DoutputDirectory=."]).current_dir(folder);
+        process::run("mvn", command, &folder.join("log")).context("is Maven Central reachable?")
+    })
 }
