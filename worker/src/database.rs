@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod durability;
+pub mod failure;
 pub mod plan;
 pub mod quote;
 pub mod sqlstate;

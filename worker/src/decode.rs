@@ -111,7 +111,9 @@ impl Decoder {
 /// The SQS Extended Client leaves a pointer to S3 in place of a large body: a row of it would be worthless.
 fn refuse_extended_client(message: &Message) -> Result<(), RowFault> {
     match ["ExtendedPayloadSize", "SQSLargePayloadSize"].iter().find(|name| message.attributes.contains_key(**name)) {
-        Some(name) => Err(RowFault::new("ExtendedPayloadUnsupported", format!("attribute {name}: the body is kept in S3, which is not read"))),
+        Some(name) => {
+            Err(RowFault::new("ExtendedPayloadUnsupported", format!("attribute {name}: the body is kept in S3, which is not read")))
+        }
         None => Ok(()),
     }
 }
@@ -133,7 +135,8 @@ fn value(column: &Column, found: Option<Range<usize>>, message: &Message) -> Res
     };
     match (&value, column.when_missing) {
         (Value::Missing, WhenMissing::Reject) => {
-            Err(RowFault::new("ValueMissing", "the message does not have this part, and whenMissing is Reject".to_owned()).of_column(&column.name))
+            Err(RowFault::new("ValueMissing", "the message does not have this part, and whenMissing is Reject".to_owned())
+                .of_column(&column.name))
         }
         (Value::Missing, WhenMissing::Null) => Ok(Value::Null),
         _ => Ok(value),

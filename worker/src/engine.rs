@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 use crate::decode::{Decoder, Record};
 use crate::fault::RowFault;
-use crate::problem::Problem;
 use crate::message::Message;
+use crate::problem::Problem;
 use crate::queue::{Failures, Handle, QueueError, QueueFacts};
 use crate::sink::WriteError;
 use acknowledging::Acknowledging;

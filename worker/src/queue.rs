@@ -6,8 +6,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::fault::RowFault;
-use crate::problem::Problem;
 use crate::message::Message;
+use crate::problem::Problem;
 
 /// What was found out about a queue before anything is received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,12 @@ pub trait Queue: Send + Sync + 'static {
     fn depth(&self) -> impl Future<Output = Result<Depth, QueueError>> + Send;
 
     /// Takes up to `maximum` messages, waiting up to `wait` for the first. They stay invisible to others for `visibility`.
-    fn receive(&self, maximum: usize, wait: Duration, visibility: Duration) -> impl Future<Output = Result<Vec<Message>, QueueError>> + Send;
+    fn receive(
+        &self,
+        maximum: usize,
+        wait: Duration,
+        visibility: Duration,
+    ) -> impl Future<Output = Result<Vec<Message>, QueueError>> + Send;
 
     /// Deletes up to ten messages.
     fn delete(&self, handles: &[Handle]) -> impl Future<Output = Result<Failures, QueueError>> + Send;

@@ -233,11 +233,7 @@ enum Statement {
     Write(u64, Vec<Arc<Record>>),
 }
 
-async fn carry_out_statement<S: Sink>(
-    sink: &S,
-    connection: &mut Option<S::Connection>,
-    statement: &Statement,
-) -> Result<u64, WriteError> {
+async fn carry_out_statement<S: Sink>(sink: &S, connection: &mut Option<S::Connection>, statement: &Statement) -> Result<u64, WriteError> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(sink.connect().await?),

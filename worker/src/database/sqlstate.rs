@@ -3,35 +3,7 @@
 use durable_write_crds::conditions::reasons;
 
 use crate::problem::Problem;
-
-/// What a failed statement means, and so what the worker does about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// The writer is gone, or this is not it: close every connection, look for the writer, hold what is held.
-    Outage,
-    /// This connection is spoilt: the same again on a new one.
-    Reconnect,
-    /// Something stood in the way for a moment: the same again, a little later.
-    Retry,
-    /// The database does not accept who we are: as an outage, and the credentials are read again.
-    Authentication,
-    /// A row is bad: halve the batch until it stands alone, then dead-letter it.
-    RowFault,
-    /// As a row fault, but the row may be writable later: hold it and try again for a while before.
-    HoldThenRowFault,
-    /// A row is bad or the pipeline is: if other rows of the batch can be written it was the row.
-    Ambiguous,
-    /// The table is not what it was: look at it again and try again; if that does not help, the pipeline is at fault.
-    Catalogue,
-}
-
-impl Class {
-    /// True when the connection can be used for the next statement.
-    #[must_use]
-    pub fn leaves_connection_usable(self) -> bool {
-        !matches!(self, Self::Outage | Self::Reconnect | Self::Authentication)
-    }
-}
+use crate::sink::Class;
 
 /// What the error code means. `constraint` is the name of the constraint that PostgreSQL gave with it.
 #[must_use]

@@ -79,7 +79,8 @@ impl Engine {
             acknowledging.waiting_since = if acknowledging.deletes.is_empty() { None } else { Some(now) };
             acknowledging.calls += 1;
             let messages = &self.messages;
-            let handles = keys.iter().filter_map(|key| Some(crate::queue::Handle { key: *key, record: messages.get(*key)?.record.clone() }));
+            let handles =
+                keys.iter().filter_map(|key| Some(crate::queue::Handle { key: *key, record: messages.get(*key)?.record.clone() }));
             self.effects.push(Effect::Delete(handles.collect()));
         }
     }

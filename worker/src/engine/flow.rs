@@ -120,7 +120,12 @@ impl Engine {
     /// The writer is gone: every statement under way is given up, and its messages wait for the next writer.
     pub(super) fn lose_writer(&mut self, problem: Problem, _: Instant) {
         if !matches!(self.phase, Phase::Seeking) {
-            tracing::warn!(reason = problem.reason, message = problem.message, held = self.messages.len(), "the writer is lost; looking for it");
+            tracing::warn!(
+                reason = problem.reason,
+                message = problem.message,
+                held = self.messages.len(),
+                "the writer is lost; looking for it"
+            );
             self.counters.outages += 1;
         }
         self.phase = Phase::Seeking;

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::flow::Phase;
 use super::{Effect, Engine, VISIBILITY};
 use crate::decode::Record;
-use crate::problem::Problem;
 use crate::message::Message;
+use crate::problem::Problem;
 use crate::queue::QueueError;
 
 /// The most messages of one call.

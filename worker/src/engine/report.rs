@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::Engine;
 use super::flow::Phase;
-use crate::problem::Problem;
 use crate::message::Message;
+use crate::problem::Problem;
 use crate::queue::{Depth, QueueFacts};
 
 /// First receives of which more than half were duplicates are worth a warning when there were so many.
@@ -192,10 +192,13 @@ impl Engine {
     /// Somebody must act: a fault that retrying alone is not expected to mend.
     fn stalled(&self, now: Instant) -> Condition {
         let hindrance = self.database.hindrance.as_ref().filter(|problem| problem.reason != reasons::DATABASE_OUTAGE);
-        let problem = self.queue.fault.as_ref().or(self.acknowledging.refusal()).or(self.phase.doubt().map(|doubt| &doubt.problem)).or(hindrance);
+        let problem =
+            self.queue.fault.as_ref().or(self.acknowledging.refusal()).or(self.phase.doubt().map(|doubt| &doubt.problem)).or(hindrance);
         match problem {
             Some(problem) => (Some(true), problem.reason, problem.to_string()),
-            None if self.acknowledging.is_failing(now) => (Some(true), reasons::ACKNOWLEDGE_FAILING, "written messages cannot be deleted".to_owned()),
+            None if self.acknowledging.is_failing(now) => {
+                (Some(true), reasons::ACKNOWLEDGE_FAILING, "written messages cannot be deleted".to_owned())
+            }
             None => (Some(false), reasons::OK, "nothing needs attention".to_owned()),
         }
     }

@@ -67,7 +67,10 @@ impl Engine {
         let text = |key: &Key| self.messages.get(*key).map(|held| held.record.clone());
         keys.sort_by_cached_key(|key| {
             let record = text(key);
-            columns.iter().map(|column| record.as_ref().and_then(|record| record.raw(*column)).unwrap_or_default().to_owned()).collect::<Vec<_>>()
+            columns
+                .iter()
+                .map(|column| record.as_ref().and_then(|record| record.raw(*column)).unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
         });
     }
 
@@ -151,7 +154,11 @@ impl Engine {
                     // Back into the lanes, so that its messages return with those of the others.
                     let lost = matches!(problem.1, Class::Outage | Class::Authentication);
                     self.lanes.insert(number, lane);
-                    if lost { self.lose_writer(problem.0, now) } else { self.pause(problem.0, now) }
+                    if lost {
+                        self.lose_writer(problem.0, now)
+                    } else {
+                        self.pause(problem.0, now)
+                    }
                     return;
                 }
             }
@@ -250,8 +257,12 @@ impl Engine {
 
     /// Messages whose visibility is over are no longer ours to write, nor is what comes behind them in their group.
     fn drop_expired(&mut self, now: Instant) {
-        let expired: Vec<Key> =
-            self.messages.iter().filter(|(_, held)| held.place == Place::Pending && held.deadline <= now + MARGIN).map(|(key, _)| key).collect();
+        let expired: Vec<Key> = self
+            .messages
+            .iter()
+            .filter(|(_, held)| held.place == Place::Pending && held.deadline <= now + MARGIN)
+            .map(|(key, _)| key)
+            .collect();
         for key in expired {
             self.cut(key);
         }
@@ -271,18 +282,26 @@ impl Engine {
         let again = keys.iter().filter(|key| self.messages.get(**key).is_some_and(|held| held.record.message.receive_count > 1)).count();
         self.counters.written += inserted;
         self.counters.duplicates += skipped;
-        self.database.duplicates.record(keys.len() - again.min(keys.len()), usize::try_from(skipped).unwrap_or(usize::MAX).saturating_sub(again));
+        self.database
+            .duplicates
+            .record(keys.len() - again.min(keys.len()), usize::try_from(skipped).unwrap_or(usize::MAX).saturating_sub(again));
     }
 }
 
 fn too_many(fault: &RowFault) -> Problem {
-    let what = [fault.sqlstate.as_deref().map(|code| format!("SQLSTATE {code}")), fault.column.as_deref().map(|column| format!("column or constraint {column}"))];
+    let what = [
+        fault.sqlstate.as_deref().map(|code| format!("SQLSTATE {code}")),
+        fault.column.as_deref().map(|column| format!("column or constraint {column}")),
+    ];
     let what: Vec<String> = what.into_iter().flatten().collect();
     let what = if what.is_empty() { fault.reason.clone() } else { format!("{}: {}", fault.reason, what.join(", ")) };
     Problem::new(
         reasons::TOO_MANY_BAD_MESSAGES,
         "target",
-        format!("too many messages fail in the same way ({what}): {}; mend the table, the columns of the manifest, or what producers send; held messages are tried again by themselves", fault.message),
+        format!(
+            "too many messages fail in the same way ({what}): {}; mend the table, the columns of the manifest, or what producers send; held messages are tried again by themselves",
+            fault.message
+        ),
     )
 }
 

@@ -199,7 +199,9 @@ async fn messages_held_through_an_outage_are_not_received_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_fault_dead_letters_nothing_and_mends_itself() {
-    for (class, sqlstate) in [(Class::RowFault, "23502"), (Class::HoldThenRowFault, "23514"), (Class::Ambiguous, "42501"), (Class::Catalogue, "42P01")] {
+    for (class, sqlstate) in
+        [(Class::RowFault, "23502"), (Class::HoldThenRowFault, "23514"), (Class::Ambiguous, "42501"), (Class::Catalogue, "42P01")]
+    {
         let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
         let sent = send(&queue, 300, 1, 0);
         database.set_fault(Some((class, sqlstate)));

@@ -61,8 +61,7 @@ impl ModelQueue {
         let mut state = self.state.lock().unwrap();
         let place = state.next;
         state.next += 1;
-        let stored =
-            Stored { id: id.into(), body: body.into(), group: group.into(), visible_at: Instant::now(), receives: 0, handle: 0 };
+        let stored = Stored { id: id.into(), body: body.into(), group: group.into(), visible_at: Instant::now(), receives: 0, handle: 0 };
         state.messages.insert(place, stored);
     }
 
@@ -112,7 +111,8 @@ impl ModelQueue {
             let mut failures = Vec::new();
             for (handle, refused) in handles.iter().zip(refused) {
                 let number: u64 = handle.record.message.receipt_handle.parse().unwrap();
-                let found = state.messages.iter().find(|(_, stored)| stored.handle == number).map(|(place, stored)| (*place, stored.visible_at));
+                let found =
+                    state.messages.iter().find(|(_, stored)| stored.handle == number).map(|(place, stored)| (*place, stored.visible_at));
                 match found {
                     _ if refused => failures.push((handle.key, EntryError::Transient)),
                     Some((place, visible_at)) if !fifo || visible_at > Instant::now() => effect(state, place),

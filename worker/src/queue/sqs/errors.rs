@@ -36,16 +36,27 @@ where
     let code = code.rsplit(['.', '#']).next().unwrap_or(code);
     match code {
         "QueueDoesNotExist" | "NonExistentQueue" | "QueueDeletedRecently" => {
-            let message = format!("the queue does not exist, or the workers may not see it ({action}: {code}): create it, or mend queue.name, the region or the workers' rights");
+            let message = format!(
+                "the queue does not exist, or the workers may not see it ({action}: {code}): create it, or mend queue.name, the region or the workers' rights"
+            );
             Some(queue_problem(reasons::QUEUE_MISSING, message))
         }
-        "AccessDenied" | "AccessDeniedException" | "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch" | "InvalidSecurity"
-        | "MissingAuthenticationToken" | "AuthFailure" => {
-            let message = format!("{action} is denied ({code}): give the workers' role that right on the queue; `durable-write-worker check` prints the policy");
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "InvalidSecurity"
+        | "MissingAuthenticationToken"
+        | "AuthFailure" => {
+            let message = format!(
+                "{action} is denied ({code}): give the workers' role that right on the queue; `durable-write-worker check` prints the policy"
+            );
             Some(queue_problem(reasons::QUEUE_ACCESS_DENIED, message))
         }
         _ if code.starts_with("Kms") && !code.contains("Throttl") => {
-            let message = format!("{action} fails for the queue's key ({code}): give the workers' role kms:Decrypt and kms:GenerateDataKey on it");
+            let message =
+                format!("{action} fails for the queue's key ({code}): give the workers' role kms:Decrypt and kms:GenerateDataKey on it");
             Some(queue_problem(reasons::QUEUE_ACCESS_DENIED, message))
         }
         _ => None,

@@ -56,10 +56,13 @@ pub(super) async fn look_up(client: &Client, reference: &QueueReference) -> Resu
     let maximum_message_size = number(&attributes, &Attribute::MaximumMessageSize).unwrap_or(MAXIMUM_MESSAGE_SIZE);
     let dead_letter_maximum_size = number(&dead_letter, &Attribute::MaximumMessageSize).unwrap_or(MAXIMUM_MESSAGE_SIZE);
     if dead_letter_maximum_size < maximum_message_size {
-        let message = format!("the dead-letter queue takes messages of up to {dead_letter_maximum_size} bytes, the queue of up to {maximum_message_size}: raise its MaximumMessageSize");
+        let message = format!(
+            "the dead-letter queue takes messages of up to {dead_letter_maximum_size} bytes, the queue of up to {maximum_message_size}: raise its MaximumMessageSize"
+        );
         return Err(Problem::new(reasons::DEAD_LETTER_QUEUE_UNSUITABLE, "queue.deadLetterQueue", message));
     }
-    let retention = number(&attributes, &Attribute::MessageRetentionPeriod).map_or(RETENTION, |seconds: u32| Duration::from_secs(seconds.into()));
+    let retention =
+        number(&attributes, &Attribute::MessageRetentionPeriod).map_or(RETENTION, |seconds: u32| Duration::from_secs(seconds.into()));
     let arn = attributes.get(&Attribute::QueueArn).cloned().unwrap_or_else(|| reference.queue_name().to_owned());
     Ok((Located { url, arn, fifo, dead_letter_url, dead_letter_maximum_size }, QueueFacts { maximum_message_size, retention }))
 }
@@ -83,7 +86,8 @@ pub(super) async fn depth(client: &Client, located: &Located) -> Result<Depth, Q
 async fn url(client: &Client, name: Option<&str>, arn: Option<&str>, field: &str) -> Result<String, Problem> {
     let mut parts = arn.unwrap_or_default().rsplit(':');
     let (from_arn, account) = (parts.next(), parts.next());
-    let call = client.get_queue_url().queue_name(name.or(from_arn).unwrap_or_default()).set_queue_owner_aws_account_id(account.map(str::to_owned));
+    let call =
+        client.get_queue_url().queue_name(name.or(from_arn).unwrap_or_default()).set_queue_owner_aws_account_id(account.map(str::to_owned));
     let answer = call.send().await.map_err(|error| of_field(errors::problem(&error, "GetQueueUrl"), || errors::describe(&error), field))?;
     Ok(answer.queue_url.unwrap_or_default())
 }
