@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::with_port_of_first;
+
 /// What a [`TcpFaultProxy`] does to connections until it is healed or given another fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TcpFault {
@@ -75,10 +77,7 @@ impl TcpFaultProxy {
         };
         let mut proxy = Self { addresses: Vec::new(), shared, listening: Vec::new(), _listeners: JoinSet::new() };
         for address in listen {
-            let mut address = *address;
-            if address.port() == 0 {
-                address.set_port(proxy.addresses.first().map_or(0, SocketAddr::port));
-            }
+            let address = with_port_of_first(*address, &proxy.addresses);
             proxy.listen(address).with_context(|| format!("listen on {address}"))?;
         }
         proxy.listeners_follow().await;
