@@ -1,8 +1,12 @@
 //! A local Kubernetes from its real parts, in two tiers: `api` (etcd, API server, controllers: objects, no pods) and `full` (one node).
 
 mod api;
+mod command;
+mod full;
+mod hosts;
 mod parts;
 mod pki;
+mod slot;
 mod wait;
 
 use std::ffi::OsStr;
@@ -16,22 +20,13 @@ use kube::{Client, Config};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use self::full::{Full, Lifetime};
 use crate::scratch::Scratch;
 use crate::tools;
 
-/// Arguments of this part.
-#[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub use self::command::{Arguments, run};
 
-/// Runs the command.
-///
-/// # Errors
-/// The command failed.
-pub async fn run(_: Arguments) -> anyhow::Result<()> {
-    Ok(())
-}
-
-/// A running cluster. Dropped, it is gone.
+/// A running cluster. Dropped, it is gone, unless it was started to stay ([`Cluster::up`]).
 #[derive(Debug)]
 pub struct Cluster {
     tier: Tier,
@@ -42,7 +37,8 @@ pub struct Cluster {
 // Fields are dropped in order: the processes before their folder.
 #[derive(Debug)]
 enum Tier {
-    Api { _running: api::Api, _folder: Scratch },
+    Api { _running: Box<api::Api>, _folder: Scratch },
+    Full(Full),
 }
 
 /// Paths of what runs in it and what talks to it.
@@ -71,7 +67,52 @@ impl Cluster {
         let programs = Programs::find().await?;
         let folder = Scratch::new("api")?;
         let running = api::Api::start(&programs.kube, folder.path()).await?;
-        Ok(Self { folder: folder.path().to_owned(), tier: Tier::Api { _running: running, _folder: folder }, programs })
+        Ok(Self { folder: folder.path().to_owned(), tier: Tier::Api { _running: Box::new(running), _folder: folder }, programs })
+    }
+
+    /// Starts the cluster of a folder with its node, owned by this process: it is gone when the value is dropped or the process dies.
+    ///
+    /// The folder keeps objects and images for the next start, which is quicker then; for a fresh cluster take a [`Scratch`]. One process
+    /// at a time uses a folder, others wait; clusters in different folders run side by side. Needs root.
+    ///
+    /// # Errors
+    /// Not root, a program cannot be built, or the cluster does not become ready.
+    pub async fn full(folder: &Path) -> anyhow::Result<Self> {
+        Self::start(folder, Lifetime::Owned).await
+    }
+
+    /// As [`Cluster::full`], but the cluster stays until [`Cluster::down`]. When it runs already, it is only found.
+    ///
+    /// # Errors
+    /// As [`Cluster::full`].
+    pub async fn up(folder: &Path) -> anyhow::Result<Self> {
+        Self::start(folder, Lifetime::Detached).await
+    }
+
+    /// The cluster with a node that runs in a folder.
+    ///
+    /// # Errors
+    /// None runs.
+    pub async fn find(folder: &Path) -> anyhow::Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        let full = Full::find(&folder).context("the cluster is not running: start it with `testbed cluster up`")?;
+        Ok(Self { tier: Tier::Full(full), programs: Programs::find().await?, folder })
+    }
+
+    /// Ends the cluster of a folder if one runs, and cleans up what killed clusters have left. The data stay for the next start.
+    ///
+    /// # Errors
+    /// Something of it cannot be removed.
+    pub fn down(folder: &Path) -> anyhow::Result<()> {
+        full::stop(&std::path::absolute(folder)?)
+    }
+
+    async fn start(folder: &Path, lifetime: Lifetime) -> anyhow::Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        tokio::task::spawn_blocking(tools::cluster_packages).await??;
+        let programs = Programs::find().await?;
+        let full = Full::start(&programs.kube, &folder, lifetime).await?;
+        Ok(Self { tier: Tier::Full(full), programs, folder })
     }
 
     /// The kubeconfig of an administrator.
@@ -99,8 +140,29 @@ impl Cluster {
     /// The address at which pods reach servers on this machine that listen on it, or on all addresses.
     #[must_use]
     pub fn host_address(&self) -> IpAddr {
-        match self.tier {
+        match &self.tier {
             Tier::Api { .. } => Ipv4Addr::LOCALHOST.into(),
+            Tier::Full(full) => full.slot().host().into(),
+        }
+    }
+
+    /// Gives servers a name that pods resolve, with a time to live of a second, as DNS does for the endpoints of a database. Replaces what
+    /// the name meant before, within a second; without addresses it is unknown.
+    ///
+    /// # Errors
+    /// The file of names cannot be written.
+    pub fn set_host_name(&self, name: &str, addresses: &[IpAddr]) -> anyhow::Result<()> {
+        hosts::set(&self.folder, name, addresses)
+    }
+
+    /// Gives the images of an OCI archive to the node. Pods use them with `imagePullPolicy: IfNotPresent` or `Never`.
+    ///
+    /// # Errors
+    /// The cluster has no node, or the archive cannot be read.
+    pub async fn load_image(&self, archive: &Path) -> anyhow::Result<()> {
+        match &self.tier {
+            Tier::Api { .. } => bail!("this cluster has no node: start one with Cluster::full"),
+            Tier::Full(full) => full.load(archive).await,
         }
     }
 
@@ -125,9 +187,13 @@ impl Cluster {
     /// # Errors
     /// It does not succeed: the error holds its standard error.
     pub async fn helm<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
+        self.call(self.helm_command(arguments), "").await
+    }
+
+    fn helm_command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.command(&self.programs.helm);
         command.args(arguments);
-        self.call(command, "").await
+        command
     }
 
     fn kubectl_command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {

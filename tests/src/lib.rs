@@ -4,6 +4,7 @@
 pub mod aurora;
 pub mod cluster;
 pub mod history;
+pub mod image;
 pub mod process;
 pub mod progress;
 pub mod proxy;

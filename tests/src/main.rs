@@ -1,7 +1,7 @@
 //! `testbed`: brings the local test environment up and down from a shell. What it does is in the library.
 
 use clap::{Parser, Subcommand};
-use durable_write_testbed::{aurora, cluster, sqs, tools};
+use durable_write_testbed::{aurora, cluster, image, sqs, tools};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -17,6 +17,8 @@ enum Part {
     Tools(tools::Arguments),
     /// A single-node Kubernetes: up, down, kubectl
     Cluster(cluster::Arguments),
+    /// A container image from programs of this machine
+    Image(image::Arguments),
     /// A PostgreSQL cluster that behaves like Aurora, with the RDS API in front
     Aurora(aurora::Arguments),
     /// SQS by ElasticMQ
@@ -32,6 +34,7 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().part {
         Part::Tools(arguments) => tools::run(arguments).await,
         Part::Cluster(arguments) => cluster::run(arguments).await,
+        Part::Image(arguments) => image::run(&arguments),
         Part::Aurora(arguments) => aurora::run(arguments).await,
         Part::Sqs(arguments) => sqs::run(arguments).await,
     }

@@ -35,6 +35,11 @@ pub(super) fn install_all() -> anyhow::Result<()> {
     install_programs(&[("java", "openjdk-17-jre-headless"), ("mvn", "maven")])
 }
 
+/// Installs what a cluster with a node needs.
+pub(crate) fn install_for_cluster() -> anyhow::Result<()> {
+    install(CLUSTER)
+}
+
 /// Installs packages that lack, when the program that each is wanted for is not on the PATH: pairs of program and package.
 ///
 /// # Errors
