@@ -25,10 +25,12 @@ pub struct Plan {
 }
 
 /// How the parameters of one column are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanColumn {
     /// What the texts are.
     pub encoding: Encoding,
+    /// The type that the texts are cast to, as SQL.
+    pub base: String,
     /// Whether a `bool[]` follows that says which rows lack the value and get the column's default.
     pub missing_flags: bool,
 }
@@ -67,10 +69,12 @@ pub fn plan(target: &Target, idempotency: &Idempotency, catalogue: &Catalogue) -
     problems.extend(index_problem(&target.table, keys, catalogue));
     problems.extend(missing_rights(target, keys, catalogue));
     if problems.is_empty() {
-        let flags = |column: &Column, found: &CatalogueColumn| column.when_missing == WhenMissing::Default && found.default.is_some();
-        let plan_columns =
-            columns.iter().map(|(column, found, encoding)| PlanColumn { encoding: *encoding, missing_flags: flags(column, found) });
-        Ok(Plan { columns: plan_columns.collect(), statement: statement(&target.table, keys, &columns) })
+        let plan_column = |(column, found, encoding): &(&Column, &CatalogueColumn, Encoding)| PlanColumn {
+            encoding: *encoding,
+            base: found.base.clone(),
+            missing_flags: column.when_missing == WhenMissing::Default && found.default.is_some(),
+        };
+        Ok(Plan { columns: columns.iter().map(plan_column).collect(), statement: statement(&target.table, keys, &columns) })
     } else {
         Err(problems)
     }

@@ -73,10 +73,14 @@ fn the_statement_casts_to_base_types_and_keeps_the_order() {
          FROM unnest($1::text[], $2::text[], $3::bool[], $4::text[]) WITH ORDINALITY AS message (v1, v2, m2, v3, place) \
          ORDER BY place ON CONFLICT (\"id\") DO NOTHING"
     );
+    let column = |encoding, base: &str, missing_flags| PlanColumn { encoding, base: base.into(), missing_flags };
     assert_eq!(
         plan.columns,
-        [(Encoding::Text, false), (Encoding::Text, true), (Encoding::Json, false)]
-            .map(|(encoding, missing_flags)| PlanColumn { encoding, missing_flags })
+        [
+            column(Encoding::Text, "bigint", false),
+            column(Encoding::Text, "character varying", true),
+            column(Encoding::Json, "jsonb", false)
+        ]
     );
 }
 
