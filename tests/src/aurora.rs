@@ -21,7 +21,6 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use rand::RngExt;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use tempfile::TempDir;
 
 pub use self::command::{Arguments, run};
 pub use self::failover::{Failover, Fault, Refused, Timing};
@@ -31,6 +30,7 @@ use self::cluster::{Cluster, State, Status};
 use self::endpoint::Endpoint;
 use self::node::Node;
 use self::user::User;
+use crate::scratch::Scratch;
 
 /// What a local Aurora cluster is like.
 #[derive(Debug, Clone)]
@@ -45,8 +45,6 @@ pub struct AuroraOptions {
     pub advertise: String,
     /// The cluster's tags.
     pub tags: BTreeMap<String, String>,
-    /// The folder in which the cluster makes its own, which user `postgres` must reach; without it the system's folder for temporary files.
-    pub folder: Option<PathBuf>,
     /// How long parts of a failover take.
     pub timing: Timing,
 }
@@ -59,7 +57,6 @@ impl Default for AuroraOptions {
             listen: vec![Ipv4Addr::LOCALHOST.into()],
             advertise: Ipv4Addr::LOCALHOST.to_string(),
             tags: BTreeMap::new(),
-            folder: None,
             timing: Timing::default(),
         }
     }
@@ -88,7 +85,7 @@ pub struct Aurora {
     certificates: Certificates,
     password: String,
     // Last, so that the servers are gone when their files are removed.
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl Drop for Aurora {
@@ -104,14 +101,7 @@ impl Aurora {
     /// Something is missing, or a server does not start.
     pub async fn start(options: AuroraOptions) -> anyhow::Result<Self> {
         check(&options)?;
-        let user = User::find()?;
-        let parent = options.folder.clone().unwrap_or_else(std::env::temp_dir);
-        user::check_reachable(&parent)?;
-        let version = template::server_version().await?;
-        let template = template::template(&parent, &version, user).await?;
-
-        let folder = tempfile::Builder::new().prefix("durable-write-aurora-").tempdir_in(&parent)?;
-        open_to_all(folder.path())?;
+        let (user, version, template, folder) = tokio::task::spawn_blocking(prepare).await??;
         let names: Vec<String> = (1..=options.instances).map(|number| format!("{}-{number}", options.cluster_identifier)).collect();
         let network = Network::find(options.instances)?;
         let nodes = names.iter().zip(&network.servers);
@@ -122,9 +112,9 @@ impl Aurora {
         hosts.extend(["localhost".to_owned(), options.advertise.clone(), network.reader.to_string()]);
         let certificates = Certificates::create(folder.path(), hosts, user)?;
         write_settings(folder.path(), &certificates, user)?;
-        for node in &nodes {
-            template::copy(&template, &node.data()).await?;
-        }
+        let data: Vec<_> = nodes.iter().map(|node| (node.data(), node.log())).collect();
+        let copied = tokio::task::spawn_blocking(move || data.iter().try_for_each(|(data, log)| template::copy(&template, data, log)));
+        copied.await??;
 
         let cluster = assemble(options, version, nodes, network.reader)?;
         let password = random(24, b"abcdefghijkmnpqrstuvwxyz23456789");
@@ -270,6 +260,17 @@ impl Aurora {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// What is there before any server: the user, the version, the data directory to copy, and a folder.
+fn prepare() -> anyhow::Result<(User, String, PathBuf, Scratch)> {
+    let user = User::find()?;
+    let version = template::server_version()?;
+    let template = template::template(&version, user)?;
+    let folder = Scratch::new("aurora")?;
+    open_to_all(folder.path())?;
+    user::check_reachable(folder.path())?;
+    Ok((user, version, template, folder))
 }
 
 fn check(options: &AuroraOptions) -> anyhow::Result<()> {

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use sqlx::Connection;
 use tokio::task::AbortHandle;
 
 use super::Instance;
@@ -127,15 +126,15 @@ impl Cluster {
             reader.mark_standby()?;
         }
         futures::future::try_join_all(self.nodes.iter().map(Node::start)).await?;
-        let mut connection = writer.connect().await?;
-        // Acknowledged before a standby streams.
-        sqlx::raw_sql("SET synchronous_commit = local").execute(&mut connection).await?;
-        let set_password = format!("ALTER ROLE postgres PASSWORD '{password}'");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(set_password)).execute(&mut connection).await.context("set the password")?;
-        for reader in readers {
-            super::failover::wait_until_streaming(writer, reader).await?;
+        let set_password = format!("SET synchronous_commit = local; ALTER ROLE postgres PASSWORD '{password}'");
+        writer.execute("postgres", &set_password).await.context("set the password")?;
+        // In template1 too, so that new databases have them.
+        for database in ["postgres", "template1"] {
+            writer.execute(database, include_str!("functions.sql")).await.context("make Aurora's functions")?;
         }
-        connection.close().await.ok();
+        for reader in readers {
+            super::failover::wait_until_follows(reader, writer).await?;
+        }
         self.update(|state| state.up.fill(true));
         Ok(())
     }

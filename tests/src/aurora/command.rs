@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -40,9 +39,6 @@ struct Up {
     /// A tag of the cluster, as key=value; can be repeated
     #[arg(long, value_parser = tag)]
     tag: Vec<(String, String)>,
-    /// The folder in which the cluster makes its own, which user postgres must reach
-    #[arg(long)]
-    directory: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -58,7 +54,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         listen: up.listen,
         advertise: up.advertise,
         tags: BTreeMap::from_iter(up.tag),
-        folder: up.directory,
         ..AuroraOptions::default()
     })
     .await?;

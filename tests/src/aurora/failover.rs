@@ -257,22 +257,14 @@ async fn promote(new: &Node, others: &[&Node]) -> anyhow::Result<()> {
 
 /// Writes until a write is acknowledged. Leaves no trace in any table.
 async fn first_write(new: &Node) -> anyhow::Result<()> {
-    let mut connection = new.connect().await?;
-    let write = sqlx::raw_sql("SELECT pg_logical_emit_message(true, 'durable-write', 'first write')");
-    timeout(PATIENCE, write.execute(&mut connection))
-        .await
-        .with_context(|| format!("a first write on {} is not acknowledged", new.name))??;
-    connection.close().await.ok();
-    Ok(())
+    let write = new.execute("postgres", "SELECT pg_logical_emit_message(true, 'durable-write', 'first write')");
+    timeout(PATIENCE, write).await.with_context(|| format!("a first write on {} is not acknowledged", new.name))?
 }
 
 /// Ends sessions whose transaction has written, which would otherwise wait for readers for ever.
 async fn end_writing_sessions(old: &Node) -> anyhow::Result<()> {
-    let mut connection = old.connect().await?;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL";
-    sqlx::raw_sql(end).execute(&mut connection).await.context("end sessions that write")?;
-    connection.close().await.ok();
-    Ok(())
+    old.execute("postgres", end).await.context("end sessions that write")
 }
 
 /// Ends what is left of the old writer after a while.
@@ -303,14 +295,19 @@ async fn follow(old: &Node, new: &Node) -> anyhow::Result<()> {
     old.configure(&Role { writer: &new.name, follows: Some(new), synchronous: true, read_only: false })?;
     old.mark_standby()?;
     old.start().await?;
-    wait_until_streaming(new, old).await
+    wait_until_follows(old, new).await
 }
 
-/// Waits until `reader` receives from `writer` what is written just now.
-pub(super) async fn wait_until_streaming(writer: &Node, reader: &Node) -> anyhow::Result<()> {
-    let name = &reader.name;
-    let query = format!("SELECT count(*) > 0 FROM pg_stat_replication WHERE application_name = '{name}' AND state = 'streaming'");
-    until(writer, query, &format!("{name} receives from {}", writer.name)).await
+/// Waits until `reader` receives from `writer`, and has all that was written until now.
+pub(super) async fn wait_until_follows(reader: &Node, writer: &Node) -> anyhow::Result<()> {
+    let mut connection = writer.connect().await?;
+    let written: String = sqlx::query_scalar("SELECT pg_current_wal_lsn()::text").fetch_one(&mut connection).await?;
+    connection.close().await.ok();
+    let query = format!(
+        "SELECT count(*) > 0 FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming' AND replay_lsn >= '{written}'",
+        reader.name
+    );
+    until(writer, query, &format!("{} follows {}", reader.name, writer.name)).await
 }
 
 /// Waits until the commits of `writer` are acknowledged only when a reader such as `reader` has them.

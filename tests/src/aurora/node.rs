@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::user::User;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// All servers listen here, each at its own loopback address: nothing else can take a port away while a server is down.
 pub(super) const PORT: u16 = 15432;
@@ -105,6 +105,14 @@ impl Node {
         timeout(Duration::from_secs(5), connecting).await.ok().transpose()?.with_context(|| format!("{} does not answer", self.name))
     }
 
+    /// Executes statements as superuser in a database.
+    pub async fn execute(&self, database: &str, statements: &str) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect_with(&self.admin_options().database(database)).await?;
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?;
+        connection.close().await.ok();
+        Ok(())
+    }
+
     /// Tells the server its role; takes effect at the next start, or soon when it runs.
     pub fn configure(&self, role: &Role<'_>) -> anyhow::Result<()> {
         let follows = role.follows.map_or_else(String::new, |node| format!("host={} port={PORT} user=postgres", node.folder.display()));
@@ -132,10 +140,11 @@ impl Node {
         if data.exists() {
             fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
         }
-        let target = [Path::new("--pgdata"), &data, Path::new("--host"), &source.folder].map(Path::as_os_str);
-        let port = PORT.to_string();
-        let rest = ["--port", &port, "--username=postgres", "--checkpoint=fast", "--wal-method=stream", "--no-sync"].map(AsRef::as_ref);
-        self.user.run("pg_basebackup", target.into_iter().chain(rest), Stdio::null()).await
+        let mut copy = self.user.command("pg_basebackup");
+        copy.arg("--pgdata").arg(&data).arg("--host").arg(&source.folder).arg(format!("--port={PORT}"));
+        copy.args(["--username=postgres", "--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
+        let log = self.folder.join("pg_basebackup.log");
+        tokio::task::spawn_blocking(move || process::run("pg_basebackup", copy, &log)).await?
     }
 
     /// Starts the server and waits until it answers.
@@ -147,8 +156,11 @@ impl Node {
                 connection.close().await.ok();
                 return Ok(());
             }
-            if !self.is_running() || Instant::now() > deadline {
-                bail!("{} did not start; its log ends with:\n{}", self.name, self.log_end());
+            if let Slot::Running(process) = &mut *self.slot() {
+                process.check_running()?;
+            }
+            if Instant::now() > deadline {
+                bail!("{} did not start within {} s; its log is {}", self.name, START.as_secs(), self.log().display());
             }
             sleep(Duration::from_millis(10)).await;
         }
@@ -162,8 +174,9 @@ impl Node {
         // A namespace of its own, in which the server is process 1: when it is killed, all of its sessions die at the same instant, even
         // frozen ones, and also when this program is killed.
         let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--kill-child", "setpriv"]).args(self.user.setpriv());
-        command.arg(User::program("postgres")).arg("-D").arg(self.data()).args(&self.arguments).current_dir("/").env("LC_ALL", "C.UTF-8");
+        let server = self.user.command("postgres");
+        command.args(["--pid", "--fork", "--kill-child"]).arg(server.get_program()).args(server.get_args());
+        command.arg("-D").arg(self.data()).args(&self.arguments).current_dir("/").env("LC_ALL", "C.UTF-8");
         *slot = Slot::Running(Process::start_command(&self.name, command, &self.log())?);
         Ok(())
     }
@@ -243,12 +256,6 @@ impl Node {
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn log_end(&self) -> String {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().rev().take(15).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 }
 
