@@ -6,16 +6,18 @@ mod cluster;
 mod command;
 mod endpoint;
 mod failover;
+mod ground;
 mod node;
+mod rds;
 mod template;
 mod user;
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -26,11 +28,15 @@ pub use self::command::{Arguments, run};
 pub use self::failover::{Failover, Fault, Refused, Timing};
 
 use self::certificates::Certificates;
-use self::cluster::{Cluster, State, Status};
-use self::endpoint::Endpoint;
+use self::cluster::Cluster;
+use self::ground::{Network, assemble, prepare, write_settings};
 use self::node::Node;
-use self::user::User;
+use self::rds::Rds;
 use crate::scratch::Scratch;
+
+/// The superuser.
+const USERNAME: &str = "postgres";
+const UPPER_CASE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// What a local Aurora cluster is like.
 #[derive(Debug, Clone)]
@@ -67,8 +73,12 @@ impl Default for AuroraOptions {
 pub struct Instance {
     /// Its identifier.
     pub name: String,
+    /// Its resource identifier: `db-` and upper-case letters.
+    pub resource_id: String,
     /// `host:port` of its endpoint.
     pub endpoint: String,
+    /// The port of its endpoint.
+    pub port: u16,
     /// Whether it is the writer.
     pub writer: bool,
     /// Its availability zone.
@@ -82,6 +92,7 @@ pub struct Instance {
 /// A running cluster; it ends when dropped, and when this program ends in any way.
 pub struct Aurora {
     cluster: Arc<Cluster>,
+    rds: Rds,
     certificates: Certificates,
     password: String,
     // Last, so that the servers are gone when their files are removed.
@@ -116,9 +127,11 @@ impl Aurora {
         let copied = tokio::task::spawn_blocking(move || data.iter().try_for_each(|(data, log)| template::copy(&template, data, log)));
         copied.await??;
 
+        let listen = options.listen.clone();
         let cluster = assemble(options, version, nodes, network.reader)?;
+        let rds = Rds::start(&cluster, &listen)?;
         let password = random(24, b"abcdefghijkmnpqrstuvwxyz23456789");
-        let aurora = Self { cluster, certificates, password, folder };
+        let aurora = Self { cluster, rds, certificates, password, folder };
         aurora.cluster.start(&aurora.password).await?;
         Ok(aurora)
     }
@@ -132,8 +145,7 @@ impl Aurora {
     /// All instances, in the order of their promotion tiers.
     #[must_use]
     pub fn instances(&self) -> Vec<Instance> {
-        let state = self.cluster.state();
-        (0..self.cluster.nodes.len()).filter_map(|position| self.cluster.instance(&state, position)).collect()
+        self.cluster.instances(&self.cluster.state())
     }
 
     /// The instance that is the writer, or was last.
@@ -157,6 +169,24 @@ impl Aurora {
         format!("{}:{}", self.cluster.reader_address, self.cluster.reader_endpoint.port())
     }
 
+    /// The URL of the RDS API, for `AWS_ENDPOINT_URL_RDS`. Any credentials will do.
+    #[must_use]
+    pub fn rds_endpoint(&self) -> String {
+        format!("http://{}:{}", self.cluster.advertise, self.rds.port())
+    }
+
+    /// How often an action of the RDS API such as `FailoverDBCluster` was called, whatever the answer.
+    #[must_use]
+    pub fn rds_calls(&self, action: &str) -> u64 {
+        self.rds.calls(action)
+    }
+
+    /// The cluster's resource identifier: `cluster-` and upper-case letters.
+    #[must_use]
+    pub fn resource_id(&self) -> &str {
+        &self.cluster.resource_id
+    }
+
     /// The certificate authority of all endpoints.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
@@ -166,7 +196,7 @@ impl Aurora {
     /// The superuser's name.
     #[must_use]
     pub fn username(&self) -> &'static str {
-        "postgres"
+        USERNAME
     }
 
     /// The superuser's password.
@@ -262,17 +292,6 @@ impl Aurora {
     }
 }
 
-/// What is there before any server: the user, the version, the data directory to copy, and a folder.
-fn prepare() -> anyhow::Result<(User, String, PathBuf, Scratch)> {
-    let user = User::find()?;
-    let version = template::server_version()?;
-    let template = template::template(&version, user)?;
-    let folder = Scratch::new("aurora")?;
-    open_to_all(folder.path())?;
-    user::check_reachable(folder.path())?;
-    Ok((user, version, template, folder))
-}
-
 fn check(options: &AuroraOptions) -> anyhow::Result<()> {
     let identifier = &options.cluster_identifier;
     if identifier.is_empty() || !identifier.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
@@ -284,92 +303,14 @@ fn check(options: &AuroraOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Endpoints that lead nowhere yet, and the state of a cluster that has not started.
-fn assemble(options: AuroraOptions, version: String, nodes: Vec<Node>, reader_address: IpAddr) -> anyhow::Result<Arc<Cluster>> {
-    let instance_endpoints = nodes.iter().map(|_| Endpoint::bind(&options.listen, None)).collect::<anyhow::Result<Vec<_>>>()?;
-    let cluster_endpoint = Endpoint::bind(&options.listen, None)?;
-    let reader_endpoint = Endpoint::bind(&[reader_address], Some(cluster_endpoint.port()))?;
-    let state = State {
-        writer: 0,
-        resolved_writer: 0,
-        up: vec![false; nodes.len()],
-        status: Status::Available,
-        timing: options.timing,
-        failovers: Vec::new(),
-    };
-    Ok(Arc::new_cyclic(|this| Cluster {
-        identifier: options.cluster_identifier,
-        resource_id: format!("cluster-{}", random(26, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")),
-        version,
-        advertise: options.advertise,
-        reader_address,
-        tags: options.tags,
-        created: Timestamp::now(),
-        nodes,
-        instance_endpoints,
-        cluster_endpoint,
-        reader_endpoint,
-        operation: Arc::default(),
-        state: Mutex::new(state),
-        tasks: Mutex::default(),
-        this: this.clone(),
-    }))
-}
-
-/// Loopback addresses that only one cluster uses.
-struct Network {
-    servers: Vec<IpAddr>,
-    reader: IpAddr,
-}
-
-impl Network {
-    fn find(servers: usize) -> anyhow::Result<Self> {
-        for _ in 0..100 {
-            let (second, third) = (rand::rng().random_range(64..=254), rand::rng().random_range(1..=254));
-            let address = |last: u8| IpAddr::from(Ipv4Addr::new(127, second, third, last));
-            let network = Self { servers: (1u8..).take(servers).map(address).collect(), reader: address(200) };
-            if network.servers.iter().all(|address| TcpListener::bind((*address, node::PORT)).is_ok()) {
-                return Ok(network);
-            }
-        }
-        bail!("port {} of all loopback addresses is taken: look with `ss -ltnp` who listens on it", node::PORT)
-    }
-}
-
-/// Settings that all servers share.
-fn write_settings(folder: &Path, certificates: &Certificates, user: User) -> anyhow::Result<()> {
-    let settings = format!(
-        "ssl = on
-ssl_cert_file = '{}'
-ssl_key_file = '{}'
-max_connections = 200
-shared_buffers = 32MB
-# A kill of processes loses nothing that was written; a loss of power would.
-fsync = off
-synchronous_commit = on
-full_page_writes = on
-max_wal_senders = 10
-wal_keep_size = 64MB
-min_wal_size = 4MB
-max_wal_size = 64MB
-wal_recycle = off
-wal_init_zero = off
-wal_retrieve_retry_interval = 100ms
-wal_receiver_timeout = 5s
-wal_sender_timeout = 5s
-log_line_prefix = '%m [%p] %a '
-",
-        certificates.certificate.display(),
-        certificates.key.display()
-    );
-    user.write(&folder.join("postgresql.conf"), &settings)?;
-    // By a socket only user postgres and root, as the folders of the sockets are closed to all others.
-    user.write(&folder.join("pg_hba.conf"), "local all,replication all trust\nhostssl all all all scram-sha-256\n")
-}
-
 /// Lets other users pass through a folder to those of its files that are theirs.
 fn open_to_all(folder: &Path) -> anyhow::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o711)).with_context(|| format!("set the mode of {}", folder.display()))
+}
+
+/// A time as AWS writes it.
+fn timestamp(at: Timestamp) -> String {
+    format!("{at:.3}")
 }
 
 fn random(length: usize, letters: &[u8]) -> String {

@@ -4,6 +4,7 @@
 mod aurora {
     mod endpoints;
     mod load;
+    mod rds;
     mod roles;
     mod support;
 }

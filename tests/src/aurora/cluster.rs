@@ -48,6 +48,23 @@ pub(super) struct State {
     pub status: Status,
     pub timing: Timing,
     pub failovers: Vec<Failover>,
+    pub events: Vec<Event>,
+}
+
+/// What the RDS API tells of the past.
+#[derive(Debug, Clone)]
+pub(super) struct Event {
+    pub at: Timestamp,
+    pub source: Source,
+    pub category: &'static str,
+    pub message: String,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Cluster,
+    Instance(String),
 }
 
 /// The cluster's status as the RDS API tells it.
@@ -77,6 +94,11 @@ impl Cluster {
         result
     }
 
+    /// Adds to what the RDS API tells of the past.
+    pub fn tell(&self, source: Source, category: &'static str, message: String) {
+        self.state().events.push(Event { at: Timestamp::now(), source, category, message });
+    }
+
     /// A node by its position.
     pub fn node(&self, position: usize) -> anyhow::Result<&Node> {
         self.nodes.get(position).with_context(|| format!("no instance at position {position}"))
@@ -87,13 +109,19 @@ impl Cluster {
         self.nodes.iter().position(|node| node.name.eq_ignore_ascii_case(name))
     }
 
-    /// An instance as clients see it.
-    pub fn instance(&self, state: &State, position: usize) -> Option<Instance> {
+    /// All instances as clients see them.
+    pub fn instances(&self, state: &State) -> Vec<Instance> {
+        (0..self.nodes.len()).filter_map(|position| self.instance(state, position)).collect()
+    }
+
+    fn instance(&self, state: &State, position: usize) -> Option<Instance> {
         let (node, endpoint) = (self.nodes.get(position)?, self.instance_endpoints.get(position)?);
         let zone = ["a", "b", "c"].into_iter().cycle().nth(position)?;
         Some(Instance {
             name: node.name.clone(),
+            resource_id: node.resource_id.clone(),
             endpoint: format!("{}:{}", self.advertise, endpoint.port()),
+            port: endpoint.port(),
             writer: position == state.writer,
             zone: format!("{REGION}{zone}"),
             promotion_tier: position,

@@ -67,6 +67,8 @@ fn describe(aurora: &Aurora) -> serde_json::Value {
         "clusterIdentifier": aurora.identifier(),
         "clusterEndpoint": aurora.cluster_endpoint(),
         "readerEndpoint": aurora.reader_endpoint(),
+        "rdsEndpoint": aurora.rds_endpoint(),
+        "resourceId": aurora.resource_id(),
         "instances": aurora.instances(),
         "username": aurora.username(),
         "password": aurora.password(),

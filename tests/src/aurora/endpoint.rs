@@ -66,7 +66,7 @@ impl Drop for Endpoint {
 }
 
 /// Finds a port that is free at all addresses, and binds it at each.
-fn reserve(addresses: &[IpAddr], port: Option<u16>) -> anyhow::Result<(u16, Vec<TcpSocket>)> {
+pub(super) fn reserve(addresses: &[IpAddr], port: Option<u16>) -> anyhow::Result<(u16, Vec<TcpSocket>)> {
     let Some((first, others)) = addresses.split_first() else { bail!("an endpoint needs an address to listen on") };
     let mut failure = None;
     for _ in 0..50 {

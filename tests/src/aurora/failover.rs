@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cluster::{Cluster, Status};
+use super::cluster::{Cluster, Source, Status};
 use super::node::{Node, Role};
 
 /// How long a step may take that usually takes less than a second.
@@ -115,6 +115,8 @@ impl Cluster {
             let outcome = this.fail_over(fault, target).await;
             if let Err(error) = &outcome {
                 tracing::error!(%error, "a failover of the local Aurora failed, and the cluster is in an undefined state");
+                let message = "Cluster failover failed, check the health of your cluster instances and try again.";
+                this.tell(Source::Cluster, "failover", message.to_owned());
             }
             drop(guard);
             outcome
@@ -151,6 +153,8 @@ impl Cluster {
         }
         self.update(|state| state.status = Status::FailingOver);
         self.record(|failover| failover.to = Some(new.name.clone()));
+        let zones = if self.same_zone(from, target) { "same" } else { "cross" };
+        self.tell(Source::Cluster, "failover", format!("Started {zones} AZ failover to DB instance: {}", new.name));
 
         fence(old, new, &others).await?;
         if fault == Fault::WriterTurnsReader {
@@ -163,6 +167,7 @@ impl Cluster {
         self.let_names_follow(target, timing.names);
         first_write(new).await?;
         self.record(|failover| failover.writable = Some(Timestamp::now()));
+        self.tell(Source::Cluster, "failover", format!("Completed failover to DB instance: {}", new.name));
 
         end_old_writer(fault, old, timing.rejoin).await?;
         self.update(|state| state.set_up(from, false));
@@ -170,11 +175,18 @@ impl Cluster {
         new.configure(&Role { writer: &new.name, follows: None, synchronous: true, read_only: false })?;
         wait_until_waited_for(new, old).await?;
         self.record(|failover| failover.rejoined = Some(Timestamp::now()));
+        self.tell(Source::Instance(old.name.clone()), "availability", "DB instance restarted".to_owned());
         self.update(|state| {
             state.set_up(from, true);
             state.status = Status::Available;
         });
         self.state().failovers.last().cloned().context("the failover's record")
+    }
+
+    fn same_zone(&self, one: usize, other: usize) -> bool {
+        let instances = self.instances(&self.state());
+        let zone = |position: usize| instances.get(position).map(|instance| &instance.zone);
+        zone(one) == zone(other)
     }
 
     fn begin_record(&self, fault: Fault, old: &Node) {

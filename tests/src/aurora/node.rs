@@ -25,6 +25,7 @@ const STOP: Duration = Duration::from_secs(30);
 /// A server of the cluster. All of its files are in its folder, so that each one can be thrown away and made again.
 pub(super) struct Node {
     pub name: String,
+    pub resource_id: String,
     pub address: SocketAddr,
     folder: PathBuf,
     user: User,
@@ -74,7 +75,17 @@ impl Node {
         ];
         let others = names.iter().filter(|other| **other != name).map(|other| format!("\"{other}\"")).collect();
         let arguments = own.iter().flat_map(|(key, value)| ["-c".to_owned(), format!("{key}={value}")]).collect();
-        Ok(Self { name, address: SocketAddr::new(address, PORT), folder, user, others, arguments, process: Mutex::new(Slot::Stopped) })
+        let resource_id = format!("db-{}", super::random(26, super::UPPER_CASE));
+        Ok(Self {
+            name,
+            resource_id,
+            address: SocketAddr::new(address, PORT),
+            folder,
+            user,
+            others,
+            arguments,
+            process: Mutex::new(Slot::Stopped),
+        })
     }
 
     /// The data directory.
