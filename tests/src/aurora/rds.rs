@@ -158,13 +158,13 @@ fn error(failure: &Failure) -> Xml {
             xml.text("Code", failure.code);
             xml.text("Message", &failure.message);
         });
-        xml.text("RequestId", &request_id());
+        xml.text("RequestId", request_id());
     });
     xml
 }
 
 fn response_metadata(xml: &mut Xml) {
-    xml.children("ResponseMetadata", |xml| xml.text("RequestId", &request_id()));
+    xml.children("ResponseMetadata", |xml| xml.text("RequestId", request_id()));
 }
 
 fn request_id() -> String {
