@@ -2,8 +2,12 @@
 
 pub mod catalogue;
 pub mod durability;
+mod encode;
 pub mod failure;
+mod fault_column;
 pub mod plan;
 pub mod quote;
+mod seek;
 pub mod sqlstate;
 pub mod tls;
+pub mod writer;

@@ -69,6 +69,7 @@ impl Engine {
 
     pub(super) fn on_writer_found(&mut self, identity: String, name: String, now: Instant) {
         self.seeking = false;
+        self.database.hindrance = None;
         let moved = self.database.identity.as_ref() != Some(&identity);
         if !matches!(self.phase, Phase::Seeking) {
             if !moved {
@@ -91,7 +92,9 @@ impl Engine {
     }
 
     pub(super) fn on_seek_hindered(&mut self, problem: Problem) {
-        self.database.hindrance = Some(problem);
+        if matches!(self.phase, Phase::Seeking) {
+            self.database.hindrance = Some(problem);
+        }
     }
 
     pub(super) fn on_prepared(&mut self, result: Result<(), WriteError>, now: Instant) {
@@ -101,9 +104,11 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.database.checked = true;
-                self.database.fault = None;
                 if let Phase::Preparing { doubt } = &self.phase {
                     self.phase = Phase::Flowing { proven: false, doubt: doubt.clone() };
+                }
+                if self.phase.doubt().is_none() {
+                    self.database.fault = None;
                 }
             }
             Err(error) if matches!(error.class, Class::Outage | Class::Reconnect | Class::Authentication | Class::Retry) => {
@@ -111,7 +116,6 @@ impl Engine {
             }
             Err(error) => {
                 self.database.checked = false;
-                self.database.fault = Some(error.problem.clone());
                 self.pause(error.problem, now);
             }
         }
@@ -144,6 +148,9 @@ impl Engine {
             tracing::warn!(reason = problem.reason, message = %problem, held = self.messages.len(), "nothing can be written; holding");
         }
         self.give_up_lanes();
+        if problem.reason != reasons::TOO_MANY_BAD_MESSAGES {
+            self.database.fault = Some(problem.clone());
+        }
         self.phase = Phase::Paused { doubt: Doubt { problem, tries }, until: now + pause };
     }
 

@@ -30,7 +30,8 @@ const FAILURES: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Receiving {
     target: usize,
-    in_flight: BTreeMap<u64, u64>,
+    /// The polls under way: what each has reserved, and the most that it can bring.
+    in_flight: BTreeMap<u64, (u64, usize)>,
     last_was_full: bool,
     waiting_since: Option<Instant>,
     not_before: Instant,
@@ -83,7 +84,7 @@ impl Engine {
         while self.may_poll(now) {
             let Some(facts) = &self.queue.facts else { return };
             let reserve = u64::try_from(facts.maximum_message_size).unwrap_or(u64::MAX).saturating_mul(COPIES);
-            let reserved: u64 = self.receiving.in_flight.values().sum();
+            let reserved: u64 = self.receiving.in_flight.values().map(|(bytes, _)| bytes).sum();
             let free = self.settings.memory.saturating_sub(self.messages.bytes()).saturating_sub(reserved);
             let fits = usize::try_from(free / reserve.max(1)).unwrap_or(BATCH).min(BATCH);
             // However small the budget, one message at a time must get through.
@@ -94,7 +95,8 @@ impl Engine {
             }
             let wait = if self.phase.doubt().is_some() { SHORT_WAIT } else { WAIT };
             let poll = self.number();
-            self.receiving.in_flight.insert(poll, reserve.saturating_mul(u64::try_from(maximum).unwrap_or(u64::MAX)));
+            let bytes = reserve.saturating_mul(u64::try_from(maximum).unwrap_or(u64::MAX));
+            self.receiving.in_flight.insert(poll, (bytes, maximum));
             self.effects.push(Effect::Poll { poll, maximum, wait });
         }
     }
@@ -109,20 +111,20 @@ impl Engine {
             // Only a message that can be written proves that messages can be written: those held may all be bad.
             polls == 0 && held < self.settings.max_rows.max(2 * BATCH)
         } else {
-            polls == 0 && held == 0
+            polls == 0 && self.messages.pending() == 0 && self.lanes.is_empty()
         };
         wanted && !self.draining && self.queue.is_ready() && !self.acknowledging.is_failing(now) && self.receiving.not_before <= now
     }
 
     pub(super) fn on_received(&mut self, poll: u64, started: Instant, result: Result<Vec<Message>, QueueError>, now: Instant) {
-        self.receiving.in_flight.remove(&poll);
+        let maximum = self.receiving.in_flight.remove(&poll).map_or(BATCH, |(_, maximum)| maximum);
         let messages = match result {
             Ok(messages) => messages,
             Err(error) => return self.on_receive_failed(error, now),
         };
         self.receiving.failures = 0;
         self.queue.unreachable = None;
-        self.receiving.adapt(messages.len(), BATCH);
+        self.receiving.adapt(messages.len(), maximum);
         self.counters.received += u64::try_from(messages.len()).unwrap_or(0);
         self.queue.saw(&messages, started);
         if messages.is_empty() {
@@ -170,6 +172,7 @@ impl Engine {
             && let Phase::Flowing { doubt, .. } = &mut self.phase
         {
             *doubt = None;
+            self.database.fault = None;
         }
     }
 

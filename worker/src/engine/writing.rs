@@ -183,7 +183,6 @@ impl Engine {
                 // The driver reads the table again before the next try.
                 self.database.checked = false;
                 if lane.tries > PREPARES {
-                    self.database.fault = Some(error.problem.clone());
                     return Some((error.problem, error.class));
                 }
                 lane.not_before = Some(now + Duration::from_millis(500));

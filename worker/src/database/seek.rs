@@ -1,0 +1,259 @@
+//! The search for the writer: every server is asked again each 100 ms, without waiting for the answers before, so that a server that hangs
+//! hides nothing and a new writer is found within 100 ms of being one. A server that answered as a reader is asked again on the connection
+//! that stands, so that a search costs the servers few new connections.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::Duration;
+
+use durable_write_crds::conditions::reasons;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::tls::Endpoint;
+use crate::problem::Problem;
+use crate::sink::Found;
+
+/// How often each server is asked at first.
+const FAST: Duration = Duration::from_millis(100);
+/// How long it is asked so often.
+const FAST_FOR: Duration = Duration::from_secs(60);
+/// How often each server is asked later.
+const SLOW: Duration = Duration::from_secs(1);
+/// An attempt that takes longer has failed.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// A server that may be the writer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Target {
+    /// For people.
+    pub(super) name: String,
+    /// Where it listens.
+    pub(super) endpoint: Endpoint,
+}
+
+/// What a server said.
+#[derive(Debug)]
+pub(super) enum Answer<C> {
+    /// It accepts writes.
+    Writer(Found<C>),
+    /// It does not; the connection can be asked again.
+    Reader(C),
+    /// It did not answer, or not well.
+    Failed(Problem),
+}
+
+/// Asks the servers until one is the writer. With `alone`, a server that claims to be the writer is only believed when no other claims it too:
+/// after a promotion on stock PostgreSQL the old primary may still do so.
+pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
+    targets: impl Fn() -> Result<Vec<Target>, Problem>,
+    attempt: impl Fn(Target, Option<C>) -> A,
+    alone: bool,
+    report: impl Fn(Problem),
+) -> Found<C> {
+    let started = Instant::now();
+    let mut search = Search { standing: HashMap::new(), failures: HashMap::new(), claims: HashMap::new(), reported: None };
+    let mut attempts = FuturesUnordered::new();
+    let mut ticks = interval(FAST);
+    let mut slow = false;
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            Some((target, answer)) = attempts.next(), if !attempts.is_empty() => {
+                if let Some(found) = search.answered(target, answer, alone) {
+                    return found;
+                }
+            }
+            _ = ticks.tick() => {
+                if let Some(found) = search.undisputed() {
+                    return found;
+                }
+                match targets() {
+                    Ok(targets) => for target in targets {
+                        let standing = search.standing.remove(&target);
+                        let asked = timeout(ATTEMPT, attempt(target.clone(), standing));
+                        attempts.push(async move { (target, asked.await.unwrap_or_else(|_| Answer::Failed(no_answer()))) });
+                    },
+                    Err(problem) => { search.failures.insert(String::new(), problem); }
+                }
+                search.report(&report);
+                if !slow && started.elapsed() > FAST_FOR {
+                    slow = true;
+                    ticks = interval(SLOW);
+                    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                }
+            }
+        }
+    }
+}
+
+struct Search<C> {
+    /// Connections to readers, to ask again.
+    standing: HashMap<Target, C>,
+    /// Why a server did not answer well, by name.
+    failures: HashMap<String, Problem>,
+    /// Who claims to be the writer, by identity, while claims must be undisputed.
+    claims: HashMap<String, Found<C>>,
+    reported: Option<Problem>,
+}
+
+impl<C> Search<C> {
+    fn answered(&mut self, target: Target, answer: Answer<C>, alone: bool) -> Option<Found<C>> {
+        match answer {
+            Answer::Writer(found) if !alone => return Some(found),
+            Answer::Writer(found) => {
+                self.claims.insert(found.identity.clone(), found);
+            }
+            Answer::Reader(connection) => {
+                self.failures.remove(&target.name);
+                self.standing.insert(target, connection);
+            }
+            Answer::Failed(problem) => {
+                self.failures.insert(target.name, problem);
+            }
+        }
+        None
+    }
+
+    /// The one server that has claimed to be the writer since the last tick. Two claimants are none.
+    fn undisputed(&mut self) -> Option<Found<C>> {
+        let mut claims = std::mem::take(&mut self.claims).into_values();
+        match (claims.next(), claims.next()) {
+            (claim, None) => claim,
+            (Some(one), Some(other)) => {
+                let message = format!("{} and {} both claim to be the writer: fence the one that is not", one.name, other.name);
+                self.failures.insert(String::new(), Problem::new(reasons::DATABASE_OUTAGE, "database", message));
+                None
+            }
+            (None, Some(_)) => None,
+        }
+    }
+
+    /// Says what hinders the search, when that has changed: first what somebody must mend.
+    fn report(&mut self, report: &impl Fn(Problem)) {
+        let mut failures: Vec<(&String, &Problem)> = self.failures.iter().collect();
+        failures.sort_by_key(|(name, problem)| (problem.reason == reasons::DATABASE_OUTAGE, *name));
+        let Some((_, first)) = failures.first() else { return };
+        let problem = if first.reason == reasons::DATABASE_OUTAGE {
+            let each: Vec<String> = failures.iter().map(|(name, problem)| format!("{name}: {}", problem.message)).collect();
+            Problem::new(reasons::DATABASE_OUTAGE, "database", format!("no writer answers ({})", each.join("; ")))
+        } else {
+            (*first).clone()
+        };
+        if self.reported.as_ref() != Some(&problem) {
+            self.reported = Some(problem.clone());
+            report(problem);
+        }
+    }
+}
+
+fn no_answer() -> Problem {
+    Problem::new(reasons::DATABASE_OUTAGE, "database", format!("no answer within {} s", ATTEMPT.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    fn target(name: &str) -> Target {
+        Target { name: name.to_owned(), endpoint: Endpoint { host: name.to_owned(), port: 5432 } }
+    }
+
+    fn writer(name: &str) -> Answer<u32> {
+        Answer::Writer(Found { connection: 0, identity: name.to_owned(), name: name.to_owned() })
+    }
+
+    /// P6: the new writer is asked each 100 ms while attempts on it hang, and the first that succeeds wins.
+    #[tokio::test(start_paused = true)]
+    async fn a_new_writer_is_found_within_100_ms_though_every_earlier_attempt_hangs() {
+        for up_after in [1_000, 1_050, 7_777, 30_001] {
+            let start = Instant::now();
+            let up = start + Duration::from_millis(up_after);
+            let begun = RefCell::new(vec![start]);
+            let found = seek(
+                || Ok(vec![target("a")]),
+                |_, _| {
+                    begun.borrow_mut().push(Instant::now());
+                    async move {
+                        if Instant::now() < up {
+                            std::future::pending::<()>().await;
+                        }
+                        writer("a")
+                    }
+                },
+                false,
+                |_| {},
+            )
+            .await;
+            assert_eq!(found.name, "a");
+            assert!(up.elapsed() <= Duration::from_millis(100), "found {:?} after it was there", up.elapsed());
+            assert!(begun.borrow().windows(2).all(|pair| pair[1] - pair[0] <= Duration::from_millis(100)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_is_asked_again_on_the_connection_that_stands() {
+        let connections = Cell::new(0_u32);
+        let start = Instant::now();
+        let found = seek(
+            || Ok(vec![target("a")]),
+            |_, standing| {
+                let connection = standing.unwrap_or_else(|| {
+                    connections.set(connections.get() + 1);
+                    connections.get()
+                });
+                async move {
+                    let answer = Found { connection, identity: "a".to_owned(), name: "a".to_owned() };
+                    if start.elapsed() < Duration::from_secs(5) { Answer::Reader(connection) } else { Answer::Writer(answer) }
+                }
+            },
+            false,
+            |_| {},
+        )
+        .await;
+        assert_eq!((found.connection, connections.get()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_servers_that_claim_to_be_the_writer_are_none_until_one_gives_up() {
+        let start = Instant::now();
+        let problems = RefCell::new(Vec::new());
+        let found = seek(
+            || Ok(vec![target("a"), target("b")]),
+            |target, _| async move {
+                let both = start.elapsed() < Duration::from_secs(3);
+                if both || target.name == "b" { writer(&target.name) } else { Answer::Reader(0) }
+            },
+            true,
+            |problem| problems.borrow_mut().push(problem),
+        )
+        .await;
+        assert_eq!(found.name, "b");
+        assert!(start.elapsed() >= Duration::from_secs(3));
+        assert!(problems.borrow().iter().any(|problem| problem.message.contains("both claim")), "{problems:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_must_mend_is_said_before_what_may_pass() {
+        let start = Instant::now();
+        let problems = RefCell::new(Vec::new());
+        seek(
+            || Ok(vec![target("a"), target("b")]),
+            |target, _| async move {
+                match target.name.as_str() {
+                    _ if start.elapsed() > Duration::from_secs(2) => writer("a"),
+                    "a" => Answer::Failed(no_answer()),
+                    _ => Answer::Failed(Problem::new(reasons::AUTHENTICATION_FAILED, "database.credentials", "wrong password")),
+                }
+            },
+            false,
+            |problem| problems.borrow_mut().push(problem.reason),
+        )
+        .await;
+        assert_eq!(problems.into_inner(), [reasons::AUTHENTICATION_FAILED]);
+    }
+}

@@ -1,0 +1,159 @@
+//! The sink over PostgreSQL: finds the writer, looks at the table, writes batches.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use durable_write_crds::DurableWritePipelineSpec;
+use durable_write_crds::conditions::reasons;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
+use tokio::time::timeout;
+
+use super::failure::failure;
+use super::plan::{Plan, plan, table_missing};
+use super::seek::{Answer, Target, seek};
+use super::tls::connect_options;
+use super::{catalogue, durability, encode, fault_column};
+use crate::decode::Record;
+use crate::manifest::Mounts;
+use crate::problem::Problem;
+use crate::sink::{Class, Found, Sink, WriteError};
+
+/// A connection that is not there by then is given up.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The database of a pipeline.
+#[derive(Debug)]
+pub struct Postgres {
+    pipeline: String,
+    spec: DurableWritePipelineSpec,
+    mounts: Mounts,
+    /// How to write, once the table was looked at.
+    plan: Mutex<Option<Arc<Plan>>>,
+    /// Where the writer was found last.
+    writer: Mutex<Option<Target>>,
+}
+
+impl Postgres {
+    /// The database that a manifest names. Nothing is asked of it before [`Sink::seek`].
+    #[must_use]
+    pub fn new(pipeline: &str, spec: DurableWritePipelineSpec, mounts: Mounts) -> Self {
+        Self { pipeline: pipeline.to_owned(), spec, mounts, plan: Mutex::default(), writer: Mutex::default() }
+    }
+
+    /// Every server that may be the writer, read anew each time: the topology changes while the worker runs.
+    fn targets(&self) -> Result<Vec<Target>, Problem> {
+        let servers = self.mounts.servers(&self.spec.database)?;
+        let endpoint = Target { name: "writer endpoint".to_owned(), endpoint: servers.writer };
+        let instances = servers.instances.into_iter().map(|server| Target { name: server.name, endpoint: server.endpoint });
+        Ok(instances.chain([endpoint]).collect())
+    }
+
+    /// Opens a connection: credentials and authorities are read each time, as they may have been rotated.
+    async fn open(&self, target: &Target) -> Result<PgConnection, WriteError> {
+        let options = self.options(target).map_err(hindered)?;
+        let opened = timeout(CONNECT_DEADLINE, options.connect()).await;
+        opened.map_err(|_| hindered(outage(format!("{} does not answer", target.endpoint))))?.map_err(|error| failure(&error))
+    }
+
+    fn options(&self, target: &Target) -> Result<PgConnectOptions, Problem> {
+        let database = &self.spec.database;
+        let credentials = self.mounts.credentials(&database.credentials.secret_ref)?;
+        let authorities = self.mounts.authorities(&database.tls)?;
+        Ok(connect_options(&self.pipeline, database, &target.endpoint, &credentials, &authorities))
+    }
+
+    /// Asks a server whether it is the writer, on the connection that stands or on a new one.
+    async fn ask(&self, target: Target, standing: Option<PgConnection>) -> Answer<PgConnection> {
+        let opened = match standing {
+            Some(connection) => Ok(connection),
+            None => self.open(&target).await,
+        };
+        let mut connection = match opened {
+            Ok(connection) => connection,
+            Err(error) => return Answer::Failed(error.problem),
+        };
+        let server = match durability::read(&mut connection, self.spec.database.aurora.is_some()).await {
+            Ok(server) => server,
+            Err(error) => return Answer::Failed(failure(&error).problem),
+        };
+        if server.in_recovery {
+            return Answer::Reader(connection);
+        }
+        if let Some(problem) = durability::not_durable(&server) {
+            return Answer::Failed(problem);
+        }
+        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(target);
+        Answer::Writer(Found { connection, identity: server.identity, name: server.name })
+    }
+}
+
+impl Sink for Postgres {
+    type Connection = PgConnection;
+
+    async fn seek(&self, report: impl Fn(Problem) + Send + Sync) -> Found<PgConnection> {
+        // On Aurora the storage knows one writer; on stock PostgreSQL an old primary may not know that it is none.
+        let alone = self.spec.database.aurora.is_none();
+        seek(|| self.targets(), |target, standing| self.ask(target, standing), alone, report).await
+    }
+
+    async fn connect(&self) -> Result<PgConnection, WriteError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match writer {
+            Some(target) => self.open(&target).await,
+            None => Err(hindered(outage("no writer was found yet".to_owned()))),
+        }
+    }
+
+    async fn prepare(&self, connection: &mut PgConnection) -> Result<(), WriteError> {
+        let target = &self.spec.target;
+        let catalogue = catalogue::read(connection, &target.table).await.map_err(|error| failure(&error))?;
+        let catalogue = catalogue.ok_or_else(|| wrong_table(table_missing(&target.table)))?;
+        let plan = plan(target, &self.spec.idempotency, &catalogue).map_err(|problems| wrong_table(all(problems)))?;
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(plan));
+        Ok(())
+    }
+
+    async fn write(&self, connection: &mut PgConnection, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let plan = plan.ok_or_else(|| wrong_table(table_missing(&self.spec.target.table)))?;
+        let mut query = sqlx::query(AssertSqlSafe(plan.statement.clone()));
+        for (number, column) in plan.columns.iter().enumerate() {
+            query = query.bind(encode::texts(rows, number, column.encoding));
+            if column.missing_flags {
+                query = query.bind(encode::missing(rows, number));
+            }
+        }
+        match query.execute(&mut *connection).await {
+            Ok(done) => Ok(done.rows_affected()),
+            Err(error) => {
+                let mut failure = failure(&error);
+                if let ([row], Class::RowFault, None) = (rows, failure.class, &failure.column) {
+                    failure.column = fault_column::find(connection, &plan, &self.spec.target.columns, row).await;
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn outage(message: String) -> Problem {
+    Problem::new(reasons::DATABASE_OUTAGE, "database", message)
+}
+
+/// A failure to reach the writer.
+fn hindered(problem: Problem) -> WriteError {
+    WriteError { class: Class::Outage, sqlstate: None, column: None, problem }
+}
+
+/// The table does not fit the manifest.
+fn wrong_table(problem: Problem) -> WriteError {
+    WriteError { class: Class::Catalogue, sqlstate: None, column: None, problem }
+}
+
+/// The first problem, with the messages of all.
+fn all(problems: Vec<Problem>) -> Problem {
+    let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let reason = problems.first().map_or(reasons::STATEMENT_FAILED, |problem| problem.reason);
+    Problem::new(reason, "", message)
+}
