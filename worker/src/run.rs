@@ -21,6 +21,8 @@ use crate::sink::{Class, Found, Sink, WriteError};
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(30);
 /// How often the queue's depth is asked for.
 const DEPTH_EVERY: Duration = Duration::from_secs(10);
+/// The same after it was not answered.
+const DEPTH_RETRY: Duration = Duration::from_secs(1);
 /// How often the state that people see is made anew.
 const STATE_EVERY: Duration = Duration::from_millis(500);
 /// How many calls that extend or give back messages are under way.
@@ -255,10 +257,10 @@ fn watch_depth<Q: Queue>(queue: Arc<Q>) -> (watch::Receiver<Option<Depth>>, Join
     let (send, receive) = watch::channel(None);
     let task = tokio::spawn(async move {
         loop {
-            if let Ok(depth) = queue.depth().await {
-                send.send_replace(Some(depth));
-            }
-            tokio::time::sleep(DEPTH_EVERY).await;
+            let depth = queue.depth().await;
+            let pause = if depth.is_ok() { DEPTH_EVERY } else { DEPTH_RETRY };
+            depth.ok().map(|depth| send.send_replace(Some(depth)));
+            tokio::time::sleep(pause).await;
         }
     });
     (receive, task)

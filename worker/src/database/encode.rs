@@ -83,7 +83,13 @@ mod tests {
 
     #[test]
     fn text_is_the_content_of_a_string_and_the_literal_of_everything_else() {
-        for (json, text) in [(r#""a\"b\u00e9""#, "a\"bé"), ("9007199254740993", "9007199254740993"), ("1.50", "1.50"), ("true", "true"), (r#"{"a":1}"#, r#"{"a":1}"#)] {
+        for (json, text) in [
+            (r#""a\"b\u00e9""#, "a\"bé"),
+            ("9007199254740993", "9007199254740993"),
+            ("1.50", "1.50"),
+            ("true", "true"),
+            (r#"{"a":1}"#, r#"{"a":1}"#),
+        ] {
             assert_eq!(encoded(json, Encoding::Text), text);
         }
     }

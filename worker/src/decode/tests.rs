@@ -117,7 +117,10 @@ fn an_attribute_must_be_a_string_as_sqs_strips_zeros_of_numbers() {
 fn a_body_that_is_kept_in_s3_is_refused() {
     let attribute = MessageAttribute { data_type: "Number".to_owned(), value: AttributeValue::Text("1".to_owned()) };
     let message = Message { attributes: HashMap::from([("ExtendedPayloadSize".to_owned(), attribute)]), ..message(r#"{"id": 1}"#) };
-    assert_eq!(decoder(&json!([{"name": "id", "from": {"body": "/id"}}])).decode(&message).unwrap_err().reason, "ExtendedPayloadUnsupported");
+    assert_eq!(
+        decoder(&json!([{"name": "id", "from": {"body": "/id"}}])).decode(&message).unwrap_err().reason,
+        "ExtendedPayloadUnsupported"
+    );
 }
 
 #[test]

@@ -145,7 +145,7 @@ impl Engine {
         let tries = self.phase.doubt().map_or(0, |doubt| doubt.tries) + 1;
         let pause = Duration::from_millis(500 << tries.min(6)).min(LONGEST_PAUSE);
         if tries == 1 {
-            tracing::warn!(reason = problem.reason, message = %problem, held = self.messages.len(), "nothing can be written; holding");
+            tracing::warn!(reason = problem.reason, %problem, held = self.messages.len(), "nothing can be written; holding");
         }
         self.give_up_lanes();
         if problem.reason != reasons::TOO_MANY_BAD_MESSAGES {

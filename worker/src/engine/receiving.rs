@@ -178,7 +178,7 @@ impl Engine {
 
     pub(super) fn queue_fault(&mut self, problem: Problem, now: Instant) {
         if self.queue.fault.as_ref() != Some(&problem) {
-            tracing::warn!(reason = problem.reason, message = %problem, "the queue cannot be used");
+            tracing::warn!(reason = problem.reason, %problem, "the queue cannot be used");
         }
         self.queue.fault = Some(problem);
         self.queue.facts = None;

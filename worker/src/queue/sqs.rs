@@ -132,7 +132,7 @@ impl Queue for Sqs {
             let value = MessageAttributeValue::builder().data_type("String").string_value(&reason).build();
             attributes.extend(value.ok().map(|value| (ATTRIBUTE.to_owned(), value)));
         } else {
-            tracing::warn!(message = message.id, reason, "the dead letter has no room for its reason");
+            tracing::warn!(message_id = message.id, reason, "the dead letter has no room for its reason");
         }
         let mut call = self
             .client
@@ -145,7 +145,7 @@ impl Queue for Sqs {
             call = call.message_deduplication_id(&message.id).message_group_id(&message.id);
         }
         call.send().await.map_err(|error| errors::call(&error, "SendMessage (dead-letter queue)"))?;
-        tracing::warn!(message = message.id, reason = fault.reason, sqlstate = fault.sqlstate, column = fault.column, "dead-lettered");
+        tracing::warn!(message_id = message.id, reason = fault.reason, sqlstate = fault.sqlstate, column = fault.column, "dead-lettered");
         Ok(())
     }
 }
