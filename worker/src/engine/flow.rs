@@ -126,7 +126,7 @@ impl Engine {
         if !matches!(self.phase, Phase::Seeking) {
             tracing::warn!(
                 reason = problem.reason,
-                message = problem.message,
+                %problem,
                 held = self.messages.len(),
                 "the writer is lost; looking for it"
             );
