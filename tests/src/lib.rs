@@ -11,3 +11,4 @@ pub mod proxy;
 pub mod scratch;
 pub mod sqs;
 pub mod tools;
+pub mod traffic;
