@@ -50,8 +50,13 @@ pub fn not_durable(server: &Server) -> Option<Problem> {
     let problem = |reason, message: String| Some(Problem::new(reason, "database", message));
     if server.read_only && !server.in_recovery {
         return problem(
-            reasons::PERMISSION_DENIED,
-            "transactions are read-only although this is the writer: run ALTER ROLE … SET default_transaction_read_only = off".to_owned(),
+            // What a server in the middle of a failover does as well.
+            reasons::DATABASE_OUTAGE,
+            format!(
+                "{} is no reader, but its transactions are read-only; unless a failover is under way, run ALTER ROLE … SET \
+                 default_transaction_read_only = off",
+                server.name
+            ),
         );
     }
     // Aurora keeps what is flushed in three zones; a stock server must wait for another one.
@@ -123,7 +128,7 @@ mod tests {
     fn a_writer_whose_role_is_read_only_is_named() {
         let mut server = server(true, "on", "");
         server.read_only = true;
-        assert_eq!(not_durable(&server).unwrap().reason, reasons::PERMISSION_DENIED);
+        assert_eq!(not_durable(&server).unwrap().reason, reasons::DATABASE_OUTAGE);
         server.in_recovery = true;
         assert_eq!(not_durable(&server), None, "a reader is read-only by nature");
     }
