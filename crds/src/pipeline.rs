@@ -296,6 +296,7 @@ pub enum OnConflict {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("duration(self.maxWait) <= duration('5s')").message("batching.maxWait: at most 5s"))]
+#[x_kube(validation = Rule::new("quantity(self.maxBytes).compareTo(quantity('64Mi')) <= 0").message("batching.maxBytes: at most 64Mi"))]
 pub struct Batching {
     /// The most rows of one statement.
     #[serde(default = "defaults::max_rows")]

@@ -163,3 +163,107 @@ fn lookup(cluster: &DbCluster, instances: &HashMap<&str, &DbInstance>) -> Lookup
         _ => Lookup::Unknown("the Aurora cluster has no endpoint yet: it is still being made".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex as StdMutex};
+
+    use aws_sdk_rds::config::retry::RetryConfig;
+    use aws_sdk_rds::config::{BehaviorVersion, Credentials, Region};
+    use aws_smithy_http_client::{Builder, tls};
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+
+    use super::*;
+
+    /// An RDS API that gives those answers in turn, by action.
+    async fn rds(answer: impl Fn(&str, Option<&str>) -> (StatusCode, String) + Clone + Send + Sync + 'static) -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let handler = async move |body: String| {
+            let value = |key: &str| body.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+            answer(value("Action").unwrap_or_default(), value("Marker"))
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/", post(handler))).await.unwrap() });
+        let config = aws_sdk_rds::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .endpoint_url(format!("http://{address}"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .http_client(Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https())
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// Two clusters on two pages, and the instances of the first, of which one is still being made.
+    fn pages(action: &str, marker: Option<&str>) -> (StatusCode, String) {
+        let result = match (action, marker) {
+            ("DescribeDBClusters", None) => {
+                "<DBClusters><DBCluster><DBClusterIdentifier>orders</DBClusterIdentifier><Engine>aurora-postgresql</Engine>\
+                 <Endpoint>orders.example</Endpoint><Port>5432</Port><DBClusterMembers>\
+                 <DBClusterMember><DBInstanceIdentifier>orders-2</DBInstanceIdentifier><IsClusterWriter>false</IsClusterWriter></DBClusterMember>\
+                 <DBClusterMember><DBInstanceIdentifier>orders-1</DBInstanceIdentifier><IsClusterWriter>true</IsClusterWriter></DBClusterMember>\
+                 </DBClusterMembers></DBCluster></DBClusters><Marker>next</Marker>"
+            }
+            ("DescribeDBClusters", Some(_)) => {
+                "<DBClusters><DBCluster><DBClusterIdentifier>graph</DBClusterIdentifier><Engine>neptune</Engine></DBCluster></DBClusters>"
+            }
+            _ => {
+                "<DBInstances><DBInstance><DBInstanceIdentifier>orders-1</DBInstanceIdentifier><AvailabilityZone>eu-west-1a</AvailabilityZone>\
+                 <Endpoint><Address>orders-1.example</Address><Port>5432</Port></Endpoint></DBInstance>\
+                 <DBInstance><DBInstanceIdentifier>orders-2</DBInstanceIdentifier></DBInstance></DBInstances>"
+            }
+        };
+        (StatusCode::OK, format!("<{action}Response><{action}Result>{result}</{action}Result></{action}Response>"))
+    }
+
+    #[tokio::test]
+    async fn all_pages_are_read_and_engines_told_apart() {
+        let clusters = Clusters::new(rds(pages).await);
+        let Lookup::Found(cluster) = clusters.find("orders").await else { panic!("not found") };
+        assert_eq!(
+            cluster.members.iter().map(|member| (member.name.as_str(), member.writer)).collect::<Vec<_>>(),
+            [("orders-1", true), ("orders-2", false)]
+        );
+        let topology = cluster.topology();
+        assert_eq!(topology.writer, "orders.example:5432");
+        assert_eq!(topology.instances, [TopologyInstance { name: "orders-1".to_owned(), endpoint: "orders-1.example:5432".to_owned() }]);
+        assert_eq!(clusters.find("graph").await, Lookup::OtherEngine("neptune".to_owned()));
+        assert_eq!(clusters.find("other").await, Lookup::Missing);
+    }
+
+    #[tokio::test]
+    async fn one_answer_serves_all_pipelines_of_an_interval() {
+        let calls = Arc::new(StdMutex::new(0));
+        let counted = Arc::clone(&calls);
+        let counting = move |action: &str, marker: Option<&str>| {
+            *counted.lock().unwrap() += 1;
+            pages(action, marker)
+        };
+        let clusters = Clusters::new(rds(counting).await);
+        for _ in 0..100 {
+            clusters.find("orders").await;
+        }
+        assert_eq!(*calls.lock().unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_missing_right_is_named_and_what_was_known_stays() {
+        let denied = |_: &str, _: Option<&str>| {
+            (
+                StatusCode::FORBIDDEN,
+                "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>".to_owned(),
+            )
+        };
+        let denying = rds(denied).await;
+        let mut known = Known::default();
+        known.refresh(&denying).await;
+        assert!(known.trouble.as_ref().unwrap().contains("rds:DescribeDBClusters"), "{:?}", known.trouble);
+        known.refresh(&rds(pages).await).await;
+        assert!(known.trouble.is_none());
+        known.refresh(&denying).await;
+        assert!(known.clusters.unwrap().contains_key("orders"));
+    }
+}

@@ -105,3 +105,74 @@ impl Poller {
         serde_json::from_slice(&body.to_bytes()).map_err(|_| NoAnswer::Unreadable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::response::Redirect;
+    use axum::routing::get;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::pipeline::fixtures::well;
+
+    /// Serves on a loopback address of its own, as every worker listens on the same port.
+    async fn serve(router: Router) -> Worker {
+        loop {
+            let [a, b]: [u8; 2] = rand::random();
+            let address = IpAddr::from([127, 78, a, b.max(1)]);
+            if let Ok(listener) = TcpListener::bind((address, HTTP_PORT)).await {
+                tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+                return Worker { uid: address.to_string(), address, ready: true };
+            }
+        }
+    }
+
+    async fn ask(router: Router) -> Result<WorkerState, NoAnswer> {
+        let worker = serve(router).await;
+        Poller::new().ask(&[worker]).await.remove(0).state
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read() {
+        let state = ask(Router::new().route("/state", get(async || axum::Json(well())))).await;
+        assert_eq!(state, Ok(well()));
+    }
+
+    #[tokio::test]
+    async fn no_redirect_is_followed() {
+        let elsewhere = serve(Router::new().route("/state", get(async || axum::Json(well())))).await;
+        let target = format!("http://{}:{HTTP_PORT}/state", elsewhere.address);
+        let state = ask(Router::new().route("/state", get(async move || Redirect::temporary(&target)))).await;
+        assert_eq!(state, Err(NoAnswer::Unreadable));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_not_read() {
+        let mut long = well();
+        long.flowing.message = "x".repeat(SIZE_LIMIT);
+        assert_eq!(ask(Router::new().route("/state", get(async move || axum::Json(long)))).await, Err(NoAnswer::Unreadable));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_hangs_is_left_after_a_second() {
+        let began = Instant::now();
+        let state = ask(Router::new().route("/state", get(async || std::future::pending::<()>().await))).await;
+        assert_eq!(state, Err(NoAnswer::Silent));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn the_last_answer_of_a_ready_pod_stands_in_for_a_missed_one() {
+        let (broken, mut worker) = (
+            Worker { uid: "u".to_owned(), address: IpAddr::from([127, 78, 0, 0]), ready: true },
+            serve(Router::new().route("/state", get(async || axum::Json(well())))).await,
+        );
+        worker.uid.clone_from(&broken.uid);
+        let poller = Poller::new();
+        assert!(poller.ask(std::slice::from_ref(&broken)).await.remove(0).state.is_err(), "there is nothing to stand in yet");
+        assert!(poller.ask(&[worker]).await.remove(0).state.is_ok());
+        assert!(poller.ask(std::slice::from_ref(&broken)).await.remove(0).state.is_ok());
+        assert!(poller.ask(&[Worker { ready: false, ..broken }]).await.remove(0).state.is_err(), "Kubernetes says that it is not ready");
+    }
+}

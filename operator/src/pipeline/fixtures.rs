@@ -102,7 +102,7 @@ pub(super) fn minute(minutes: i64) -> Timestamp {
 }
 
 /// A worker that is well.
-pub(super) fn well() -> WorkerState {
+pub(crate) fn well() -> WorkerState {
     let good = |status| Report { status: Some(status), reason: reasons::OK.to_owned(), message: "fine".to_owned(), since: minute(0) };
     WorkerState {
         version: "0.1.0".to_owned(),

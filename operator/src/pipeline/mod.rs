@@ -5,7 +5,7 @@ mod apply;
 mod build;
 mod dereference;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod memory;
 mod names;
 mod rivals;
@@ -95,7 +95,7 @@ enum Error {
 /// Runs the controller and its HTTP server until `shutdown`, then finishes the looks that have begun.
 ///
 /// # Errors
-/// The HTTP port cannot be listened on.
+/// The HTTP port cannot be listened on, or the controller's loop ended by itself.
 pub async fn run(
     client: Client,
     rds: aws_sdk_rds::Client,
@@ -115,7 +115,7 @@ pub async fn run(
     });
     let shutdown = shutdown.shared();
     let server = http::serve(context.settings.listen, Arc::clone(&context), shutdown.clone()).await?;
-    let queue = triggers.take_until(shutdown);
+    let queue = triggers.take_until(shutdown.clone());
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
     applier(
         |guard, context| reconcile(guard, context).boxed(),
@@ -130,6 +130,9 @@ pub async fn run(
         std::future::ready(())
     })
     .await;
+    if shutdown.peek().is_none() {
+        anyhow::bail!("the controller's loop ended by itself: start the operator again");
+    }
     server.await?;
     Ok(())
 }

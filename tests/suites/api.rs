@@ -1,0 +1,19 @@
+//! The definitions, the chart and the operator against a real API server with its controllers. There is no node: a test plays kubelet.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "api/chart.rs"]
+mod chart;
+#[path = "api/children.rs"]
+mod children;
+#[path = "api/definitions.rs"]
+mod definitions;
+#[path = "api/deletion.rs"]
+mod deletion;
+#[path = "api/ground.rs"]
+mod ground;
+#[path = "api/rds.rs"]
+mod rds;
+#[path = "api/status.rs"]
+mod status;
+#[path = "api/workers.rs"]
+mod workers;

@@ -1,0 +1,129 @@
+//! What the operator says, and that it says nothing when there is nothing new.
+
+use std::time::Duration;
+
+use durable_write_crds::conditions::{reasons, types};
+use tokio::time::sleep;
+
+use crate::ground::{Ground, eventually, ground, manifest, smallest};
+use crate::rds::Described;
+use crate::workers::{Workers, bad};
+
+#[tokio::test]
+async fn what_workers_report_is_said_and_told_once() {
+    let ground = ground().await;
+    let home = ground.namespace().await;
+    let workers = Workers::play(&home).await;
+    ground.apply(&home, &smallest("orders", "orders.fifo")).await.unwrap();
+    home.condition("orders", types::READY, "True", reasons::OK).await;
+    workers.say(|state| {
+        state.flowing = bad(false, reasons::DATABASE_OUTAGE);
+        state.database_ready = bad(false, reasons::DATABASE_OUTAGE);
+    });
+    home.condition("orders", types::FLOWING, "False", reasons::DATABASE_OUTAGE).await;
+    home.condition("orders", types::READY, "True", reasons::OK).await;
+    workers.say(|state| {
+        state.flowing = bad(false, reasons::TABLE_MISSING);
+        state.stalled = bad(true, reasons::TABLE_MISSING);
+    });
+    home.condition("orders", types::READY, "False", reasons::TABLE_MISSING).await;
+    let told = ground
+        .kubectl(
+            &home,
+            &[
+                "get",
+                "events",
+                "--output=jsonpath={range .items[?(@.involvedObject.kind=='DurableWritePipeline')]}{.type} {.reason}{'\\n'}{end}",
+            ],
+        )
+        .await
+        .unwrap();
+    for reason in ["Normal Ready", "Warning DatabaseOutage", "Warning TableMissing"] {
+        assert_eq!(told.lines().filter(|line| *line == reason).count(), 1, "{reason} in\n{told}");
+    }
+}
+
+#[tokio::test]
+async fn at_rest_nothing_is_written() {
+    let ground = ground().await;
+    let home = ground.namespace().await;
+    let _workers = Workers::play(&home).await;
+    ground.rds.put(Described {
+        identifier: "rest".to_owned(),
+        engine: "aurora-postgresql",
+        instances: vec!["rest-1".to_owned(), "rest-2".to_owned()],
+    });
+    ground.apply(&home, &smallest("flowing", "flowing")).await.unwrap();
+    ground.apply(&home, &manifest("aurora", "aurora", "aurora: {clusterIdentifier: rest}")).await.unwrap();
+    ground.apply(&home, &smallest("refused", "flowing")).await.unwrap();
+    ground.apply(&home, &format!("{}  suspend: true\n", smallest("suspended", "suspended"))).await.unwrap();
+    home.condition("flowing", types::READY, "True", reasons::OK).await;
+    home.condition("aurora", types::READY, "True", reasons::OK).await;
+    home.condition("refused", types::READY, "False", reasons::QUEUE_IN_USE).await;
+    home.condition("suspended", types::RECONCILING, "False", reasons::OK).await;
+    // Settled: the counts of pods and what the Deployments' own controller adds have been seen.
+    let settled = eventually("the writes to end", async || {
+        let before = ground.writes_in(&home.name).len();
+        sleep(Duration::from_secs(12)).await;
+        let after = ground.writes_in(&home.name).len();
+        if before == after { Ok(after) } else { Err(format!("{before} and then {after}")) }
+    })
+    .await;
+    // The one test that must let time pass: each pipeline is looked at three times or more, and numbers fall due once.
+    sleep(Duration::from_secs(35)).await;
+    let writes = ground.writes_in(&home.name);
+    assert!(settled > 10, "the writes are not seen at all: {writes:?}");
+    assert_eq!(writes.len(), settled, "{:?}", &writes[settled..]);
+}
+
+#[tokio::test]
+async fn the_operator_serves_health_readiness_and_metrics() {
+    let ground = ground().await;
+    let home = ground.namespace().await;
+    ground.apply(&home, &smallest("orders", "orders.fifo")).await.unwrap();
+    home.condition("orders", types::READY, "Unknown", reasons::STARTING).await;
+    let get = async |path: &str| {
+        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .build_http::<http_body_util::Empty<hyper::body::Bytes>>();
+        let response = client.get(format!("http://{}{path}", ground.operator_address).parse().unwrap()).await.unwrap();
+        let status = response.status();
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+    };
+    assert_eq!(get("/livez").await.0, 200);
+    assert_eq!(get("/readyz").await.0, 200);
+    let (_, metrics) = get("/metrics").await;
+    for name in [
+        "durable_write_operator_pipelines{ready=\"Unknown\"}",
+        "durable_write_operator_kubernetes_writes_total{kind=\"Deployment\"}",
+        "durable_write_operator_reconciliations_total{outcome=\"Done\"}",
+    ] {
+        assert!(metrics.contains(name), "no {name} in\n{metrics}");
+    }
+    assert!(!metrics.contains("orders"), "a pipeline's name is in the metrics");
+}
+
+#[tokio::test]
+async fn an_object_that_this_version_cannot_read_is_told_and_disturbs_no_other() {
+    // A cluster of its own, with the definition of a newer version.
+    let ground = Ground::new().await;
+    let home = ground.namespace().await;
+    let _workers = Workers::play(&home).await;
+    let modes = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/database/properties/tls/properties/mode/enum/-";
+    let newer = format!(r#"[{{"op": "add", "path": "{modes}", "value": "FromTheFuture"}}]"#);
+    ground.kubectl(&home, &["patch", "crd", "durablewritepipelines.durablewrite.dev", "--type=json", "--patch", &newer]).await.unwrap();
+    let unreadable = manifest("unreadable", "one", "postgres: {writer: 'db:5432'}, tls: {mode: FromTheFuture}");
+    eventually("the newer definition to be served", async || ground.apply(&home, &unreadable).await.map_err(|error| error.to_string()))
+        .await;
+    ground.apply(&home, &smallest("orders", "two")).await.unwrap();
+    eventually("the other pipeline to be ready", async || {
+        let ready = ["wait", "--for=condition=Ready", "dwp/orders", "--timeout=1s"];
+        ground.kubectl(&home, &ready).await.map_err(|error| error.to_string())
+    })
+    .await;
+    eventually("the object to be told of", async || {
+        let told = ground.kubectl(&home, &["events", "--for=dwp/unreadable"]).await.unwrap();
+        if told.contains(reasons::INVALID_SPEC) && told.contains("FromTheFuture") { Ok(()) } else { Err(told) }
+    })
+    .await;
+}
