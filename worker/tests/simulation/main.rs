@@ -197,6 +197,29 @@ async fn messages_held_through_an_outage_are_not_received_again() {
     worker.stop().await;
 }
 
+/// P6: the statement that hangs is not waited for; the connection that finds the new writer carries the first batch.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_hangs_is_left_as_soon_as_another_accepts_writes() {
+    for fault in [Writer::Hung, Writer::Down] {
+        let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
+        send(&queue, 300, 1, 0);
+        let worker = Worker::start(false, &queue, &database);
+        while database.rows().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let before = database.rows().len();
+        database.set(fault);
+        sleep(Duration::from_secs(7)).await;
+        let back = Instant::now();
+        database.set(Writer::Up);
+        while database.rows().len() == before {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(back.elapsed() <= Duration::from_millis(120), "{fault:?}: first commit {:?} after the writer was back", back.elapsed());
+        worker.stop().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_fault_dead_letters_nothing_and_mends_itself() {
     for (class, sqlstate) in
