@@ -4,7 +4,6 @@
 mod certificates;
 mod cluster;
 mod command;
-mod endpoint;
 mod failover;
 mod ground;
 mod node;
@@ -32,6 +31,7 @@ use self::cluster::Cluster;
 use self::ground::{Network, assemble, prepare, write_settings};
 use self::node::Node;
 use self::rds::Rds;
+use crate::proxy::tcp::TcpFaultProxy;
 use crate::scratch::Scratch;
 
 /// The superuser.
@@ -127,13 +127,12 @@ impl Aurora {
         let copied = tokio::task::spawn_blocking(move || data.iter().try_for_each(|(data, log)| template::copy(&template, data, log)));
         copied.await??;
 
-        let listen = options.listen.clone();
-        let cluster = assemble(options, version, nodes, network.reader)?;
-        let rds = Rds::start(&cluster, &listen)?;
         let password = random(24, b"abcdefghijkmnpqrstuvwxyz23456789");
-        let aurora = Self { cluster, rds, certificates, password, folder };
-        aurora.cluster.start(&aurora.password).await?;
-        Ok(aurora)
+        ground::start_servers(&nodes, &password).await?;
+        let listen = options.listen.clone();
+        let cluster = assemble(options, version, nodes, network.reader).await?;
+        let rds = Rds::start(&cluster, &listen).await?;
+        Ok(Self { cluster, rds, certificates, password, folder })
     }
 
     /// The cluster's identifier.
@@ -159,14 +158,14 @@ impl Aurora {
     /// `host:port` of the cluster endpoint, which leads to the writer.
     #[must_use]
     pub fn cluster_endpoint(&self) -> String {
-        format!("{}:{}", self.cluster.advertise, self.cluster.cluster_endpoint.port())
+        format!("{}:{}", self.cluster.advertise, self.cluster.cluster_proxy.address().port())
     }
 
     /// `host:port` of the reader endpoint, which leads to the readers in turn. As in Aurora it has the port of the cluster endpoint, and
     /// therefore an address of its own, which only this machine can reach.
     #[must_use]
     pub fn reader_endpoint(&self) -> String {
-        format!("{}:{}", self.cluster.reader_address, self.cluster.reader_endpoint.port())
+        format!("{}:{}", self.cluster.reader_address, self.cluster.reader_proxy.address().port())
     }
 
     /// The URL of the RDS API, for `AWS_ENDPOINT_URL_RDS`. Any credentials will do.
@@ -267,16 +266,19 @@ impl Aurora {
         self.cluster.state().timing = timing;
     }
 
-    /// Resets all connections through an instance's endpoint, the cluster endpoint and the reader endpoint; new ones work.
+    /// The proxy that is an instance's endpoint, to place faults of the network; its targets are the cluster's to set.
     ///
     /// # Errors
     /// There is no such instance.
-    pub fn cut_connections(&self, instance: &str) -> anyhow::Result<()> {
+    pub fn instance_proxy(&self, instance: &str) -> anyhow::Result<&TcpFaultProxy> {
         let position = self.cluster.position(instance).with_context(|| format!("no instance {instance}"))?;
-        self.cluster.instance_endpoints.get(position).context("an endpoint of each instance")?.cut();
-        self.cluster.cluster_endpoint.cut();
-        self.cluster.reader_endpoint.cut();
-        Ok(())
+        self.cluster.instance_proxies.get(position).context("an endpoint of each instance")
+    }
+
+    /// The proxy that is the cluster endpoint, as [`Aurora::instance_proxy`].
+    #[must_use]
+    pub fn cluster_proxy(&self) -> &TcpFaultProxy {
+        &self.cluster.cluster_proxy
     }
 
     /// What happened in all failovers so far, the last of which may be in progress.

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
 use super::Instance;
-use super::endpoint::Endpoint;
 use super::failover::{Failover, Timing};
-use super::node::{Node, Role};
+use super::node::Node;
+use crate::proxy::tcp::TcpFaultProxy;
 
 /// The AWS region in which the cluster pretends to be.
 pub(super) const REGION: &str = "eu-west-1";
@@ -27,9 +27,9 @@ pub(super) struct Cluster {
     pub created: Timestamp,
     pub nodes: Vec<Node>,
     /// One for each node, in the same order.
-    pub instance_endpoints: Vec<Endpoint>,
-    pub cluster_endpoint: Endpoint,
-    pub reader_endpoint: Endpoint,
+    pub instance_proxies: Vec<TcpFaultProxy>,
+    pub cluster_proxy: TcpFaultProxy,
+    pub reader_proxy: TcpFaultProxy,
     /// Held while roles change.
     pub operation: Arc<tokio::sync::Mutex<()>>,
     pub state: Mutex<State>,
@@ -85,13 +85,21 @@ impl Cluster {
         let mut state = self.state();
         let result = change(&mut state);
         let address = |position: usize| self.nodes.get(position).filter(|_| state.is_up(position)).map(|node| node.address);
-        for (position, endpoint) in self.instance_endpoints.iter().enumerate() {
-            endpoint.lead_to(address(position).into_iter().collect());
+        for (position, proxy) in self.instance_proxies.iter().enumerate() {
+            proxy.set_targets(address(position).into_iter().collect());
         }
-        self.cluster_endpoint.lead_to(address(state.resolved_writer).into_iter().collect());
+        let writer: Vec<_> = address(state.resolved_writer).into_iter().collect();
         let readers: Vec<_> = (0..self.nodes.len()).filter(|position| *position != state.resolved_writer).filter_map(address).collect();
-        self.reader_endpoint.lead_to(if readers.is_empty() { address(state.resolved_writer).into_iter().collect() } else { readers });
+        self.reader_proxy.set_targets(if readers.is_empty() { writer.clone() } else { readers });
+        self.cluster_proxy.set_targets(writer);
         result
+    }
+
+    /// Waits until the endpoints accept or refuse connections as they should.
+    pub async fn endpoints_settled(&self) {
+        for proxy in self.instance_proxies.iter().chain([&self.cluster_proxy, &self.reader_proxy]) {
+            proxy.settled().await;
+        }
     }
 
     /// Adds to what the RDS API tells of the past.
@@ -115,13 +123,13 @@ impl Cluster {
     }
 
     fn instance(&self, state: &State, position: usize) -> Option<Instance> {
-        let (node, endpoint) = (self.nodes.get(position)?, self.instance_endpoints.get(position)?);
+        let (node, port) = (self.nodes.get(position)?, self.instance_proxies.get(position)?.address().port());
         let zone = ["a", "b", "c"].into_iter().cycle().nth(position)?;
         Some(Instance {
             name: node.name.clone(),
             resource_id: node.resource_id.clone(),
-            endpoint: format!("{}:{}", self.advertise, endpoint.port()),
-            port: endpoint.port(),
+            endpoint: format!("{}:{port}", self.advertise),
+            port,
             writer: position == state.writer,
             zone: format!("{REGION}{zone}"),
             promotion_tier: position,
@@ -142,29 +150,6 @@ impl Cluster {
     pub fn close(&self) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(AbortHandle::abort);
         self.nodes.iter().for_each(Node::close);
-    }
-
-    /// Starts all servers, which have the same data directory, the first one as the writer.
-    pub async fn start(&self, password: &str) -> anyhow::Result<()> {
-        let (writer, readers) = self.nodes.split_first().context("a cluster has at least one instance")?;
-        let synchronous = !readers.is_empty();
-        writer.configure(&Role { writer: &writer.name, follows: None, synchronous, read_only: false })?;
-        for reader in readers {
-            reader.configure(&Role { writer: &writer.name, follows: Some(writer), synchronous, read_only: false })?;
-            reader.mark_standby()?;
-        }
-        futures::future::try_join_all(self.nodes.iter().map(Node::start)).await?;
-        let set_password = format!("SET synchronous_commit = local; ALTER ROLE postgres PASSWORD '{password}'");
-        writer.execute("postgres", &set_password).await.context("set the password")?;
-        // In template1 too, so that new databases have them.
-        for database in ["postgres", "template1"] {
-            writer.execute(database, include_str!("functions.sql")).await.context("make Aurora's functions")?;
-        }
-        for reader in readers {
-            super::failover::wait_until_follows(reader, writer).await?;
-        }
-        self.update(|state| state.up.fill(true));
-        Ok(())
     }
 }
 

@@ -180,6 +180,7 @@ impl Cluster {
             state.set_up(from, true);
             state.status = Status::Available;
         });
+        self.endpoints_settled().await;
         self.state().failovers.last().cloned().context("the failover's record")
     }
 

@@ -1,19 +1,20 @@
-//! What is there before any server runs: folders, addresses, endpoints and settings.
+//! What a cluster stands on: folders, addresses and settings, servers that have started, and endpoints in front of them.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use jiff::Timestamp;
 use rand::RngExt;
 
 use super::certificates::Certificates;
 use super::cluster::{Cluster, State, Status};
-use super::endpoint::Endpoint;
-use super::node::{self, Node};
+use super::failover::wait_until_follows;
+use super::node::{self, Node, Role};
 use super::user::{self, User};
-use super::{AuroraOptions, UPPER_CASE, open_to_all, random, template};
+use super::{AuroraOptions, UPPER_CASE, USERNAME, open_to_all, random, template};
+use crate::proxy::tcp::TcpFaultProxy;
 use crate::scratch::Scratch;
 
 /// What is there before any server: the user, the version, the data directory to copy, and a folder.
@@ -27,37 +28,78 @@ pub(super) fn prepare() -> anyhow::Result<(User, String, PathBuf, Scratch)> {
     Ok((user, version, template, folder))
 }
 
-/// Endpoints that lead nowhere yet, and the state of a cluster that has not started.
-pub(super) fn assemble(options: AuroraOptions, version: String, nodes: Vec<Node>, reader_address: IpAddr) -> anyhow::Result<Arc<Cluster>> {
-    let instance_endpoints = nodes.iter().map(|_| Endpoint::bind(&options.listen, None)).collect::<anyhow::Result<Vec<_>>>()?;
-    let cluster_endpoint = Endpoint::bind(&options.listen, None)?;
-    let reader_endpoint = Endpoint::bind(&[reader_address], Some(cluster_endpoint.port()))?;
+/// Starts all servers, which have the same data, the first one as the writer.
+pub(super) async fn start_servers(nodes: &[Node], password: &str) -> anyhow::Result<()> {
+    let (writer, readers) = nodes.split_first().context("a cluster has at least one instance")?;
+    let synchronous = !readers.is_empty();
+    writer.configure(&Role { writer: &writer.name, follows: None, synchronous, read_only: false })?;
+    for reader in readers {
+        reader.configure(&Role { writer: &writer.name, follows: Some(writer), synchronous, read_only: false })?;
+        reader.mark_standby()?;
+    }
+    futures::future::try_join_all(nodes.iter().map(Node::start)).await?;
+    let set_password = format!("SET synchronous_commit = local; ALTER ROLE {USERNAME} PASSWORD '{password}'");
+    writer.execute("postgres", &set_password).await.context("set the password")?;
+    // In template1 too, so that new databases have them.
+    for database in ["postgres", "template1"] {
+        writer.execute(database, include_str!("functions.sql")).await.context("make Aurora's functions")?;
+    }
+    for reader in readers {
+        wait_until_follows(reader, writer).await?;
+    }
+    Ok(())
+}
+
+/// Puts endpoints in front of running servers.
+pub(super) async fn assemble(options: AuroraOptions, version: String, nodes: Vec<Node>, reader: IpAddr) -> anyhow::Result<Arc<Cluster>> {
+    let mut instance_proxies = Vec::new();
+    for node in &nodes {
+        instance_proxies.push(proxy(&options.listen, 0, node).await?);
+    }
+    let writer = nodes.first().context("a cluster has at least one instance")?;
+    let cluster_proxy = proxy(&options.listen, 0, writer).await?;
+    let reader_proxy = proxy(&[reader], cluster_proxy.address().port(), writer).await?;
     let state = State {
         writer: 0,
         resolved_writer: 0,
-        up: vec![false; nodes.len()],
+        up: vec![true; nodes.len()],
         status: Status::Available,
         timing: options.timing,
         failovers: Vec::new(),
         events: Vec::new(),
     };
-    Ok(Arc::new_cyclic(|this| Cluster {
+    let cluster = Arc::new_cyclic(|this| Cluster {
         identifier: options.cluster_identifier,
         resource_id: format!("cluster-{}", random(26, UPPER_CASE)),
         version,
         advertise: options.advertise,
-        reader_address,
+        reader_address: reader,
         tags: options.tags,
         created: Timestamp::now(),
         nodes,
-        instance_endpoints,
-        cluster_endpoint,
-        reader_endpoint,
+        instance_proxies,
+        cluster_proxy,
+        reader_proxy,
         operation: Arc::default(),
         state: Mutex::new(state),
         tasks: Mutex::default(),
         this: this.clone(),
-    }))
+    });
+    cluster.update(|_| ());
+    cluster.endpoints_settled().await;
+    Ok(cluster)
+}
+
+async fn proxy(listen: &[IpAddr], port: u16, node: &Node) -> anyhow::Result<TcpFaultProxy> {
+    let addresses: Vec<_> = listen.iter().map(|address| SocketAddr::new(*address, port)).collect();
+    let mut tries = 20;
+    loop {
+        match TcpFaultProxy::start(&addresses, node.address).await {
+            // A port that is free at one address may be taken at another.
+            Err(_) if port == 0 && tries > 0 => tries -= 1,
+            started => return started,
+        }
+    }
 }
 
 /// Loopback addresses that only one cluster uses.

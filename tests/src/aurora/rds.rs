@@ -6,21 +6,23 @@ mod request;
 mod xml;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use anyhow::Context;
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request as HttpRequest, State as Shared};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use self::request::Request;
 use self::xml::Xml;
 use super::cluster::Cluster;
-use super::endpoint;
 use super::failover::{Fault, Refused};
 
 const NAMESPACE: &str = "http://rds.amazonaws.com/doc/2014-10-31/";
@@ -76,19 +78,20 @@ impl From<Refused> for Failure {
 
 impl Rds {
     /// Serves the API of a cluster at all addresses, on a port that is free.
-    pub fn start(cluster: &Arc<Cluster>, listen: &[IpAddr]) -> anyhow::Result<Self> {
+    pub async fn start(cluster: &Arc<Cluster>, listen: &[IpAddr]) -> anyhow::Result<Self> {
         let calls = Calls::default();
-        let (port, sockets) = endpoint::reserve(listen, None)?;
-        let router = Router::new().fallback(answer).with_state((Arc::clone(cluster), Arc::clone(&calls)));
-        let mut tasks = Vec::new();
-        for socket in sockets {
-            let (listener, router) = (socket.listen(1024)?, router.clone());
-            tasks.push(tokio::spawn(async move {
+        let listeners = bind(listen).await?;
+        let port = listeners.first().context("an address to listen on")?.local_addr()?.port();
+        let router = Router::new().fallback(answer).with_state((Arc::downgrade(cluster), Arc::clone(&calls)));
+        let serve = |listener: TcpListener| {
+            let router = router.clone();
+            tokio::spawn(async move {
                 if let Err(error) = axum::serve(listener, router).await {
                     tracing::error!(%error, "the RDS API has ended");
                 }
-            }));
-        }
+            })
+        };
+        let tasks = listeners.into_iter().map(serve).collect();
         Ok(Self { port, calls, tasks })
     }
 
@@ -109,7 +112,30 @@ impl Drop for Rds {
     }
 }
 
-async fn answer(Shared((cluster, calls)): Shared<(Arc<Cluster>, Calls)>, http: HttpRequest) -> Response {
+/// Listens on the same port at all addresses.
+async fn bind(listen: &[IpAddr]) -> io::Result<Vec<TcpListener>> {
+    let mut tries = 20;
+    loop {
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut failure = None;
+        for address in listen {
+            let port = listeners.first().map_or(Ok(0), |first| first.local_addr().map(|address| address.port()))?;
+            match TcpListener::bind((*address, port)).await {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            None => return Ok(listeners),
+            // A port that is free at one address may be taken at another.
+            Some(_) if tries > 0 => tries -= 1,
+            Some(error) => return Err(error),
+        }
+    }
+}
+
+async fn answer(Shared((cluster, calls)): Shared<(Weak<Cluster>, Calls)>, http: HttpRequest) -> Response {
+    let Some(cluster) = cluster.upgrade() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let query = http.uri().query().unwrap_or_default().to_owned();
     let body = to_bytes(http.into_body(), 1 << 20).await.unwrap_or_else(|_| Bytes::new());
     let request = Request::parse(query.as_bytes(), &body);

@@ -5,6 +5,8 @@ mod connection;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -48,7 +50,9 @@ pub struct TcpFaultProxy {
 /// What the listeners and connections look at.
 #[derive(Debug, Clone)]
 struct Shared {
-    target: watch::Sender<SocketAddr>,
+    targets: watch::Sender<Vec<SocketAddr>>,
+    /// Counts connections, so that the targets get them in turn.
+    turn: Arc<AtomicUsize>,
     fault: watch::Sender<Option<TcpFault>>,
     /// Connections with a number below this one are cut.
     cut_below: watch::Sender<u64>,
@@ -70,7 +74,8 @@ impl TcpFaultProxy {
     /// An address cannot be bound.
     pub async fn start(listen: &[SocketAddr], target: SocketAddr) -> anyhow::Result<Self> {
         let shared = Shared {
-            target: watch::Sender::new(target),
+            targets: watch::Sender::new(vec![target]),
+            turn: Arc::default(),
             fault: watch::Sender::new(None),
             cut_below: watch::Sender::new(0),
             open: watch::Sender::new(Open::default()),
@@ -80,7 +85,7 @@ impl TcpFaultProxy {
             let address = with_port_of_first(*address, &proxy.addresses);
             proxy.listen(address).with_context(|| format!("listen on {address}"))?;
         }
-        proxy.listeners_follow().await;
+        proxy.settled().await;
         Ok(proxy)
     }
 
@@ -109,7 +114,13 @@ impl TcpFaultProxy {
 
     /// Connections from now on go to `target`; open ones stay where they are, as they do when a DNS name moves.
     pub fn set_target(&self, target: SocketAddr) {
-        self.shared.target.send_replace(target);
+        self.set_targets(vec![target]);
+    }
+
+    /// Connections from now on go to these targets in turn, and are refused when there is none; open ones stay where they are. It works at
+    /// the latest when [`TcpFaultProxy::settled`] returns.
+    pub fn set_targets(&self, targets: Vec<SocketAddr>) {
+        self.shared.targets.send_replace(targets);
     }
 
     /// Places a fault in the stead of the one before, and returns when it works.
@@ -143,14 +154,42 @@ impl TcpFaultProxy {
 
     async fn set(&self, fault: Option<TcpFault>) {
         self.shared.fault.send_replace(fault);
-        self.listeners_follow().await;
+        self.settled().await;
     }
 
-    async fn listeners_follow(&self) {
-        let wanted = accepts(*self.shared.fault.borrow());
+    /// Returns when new connections are accepted or refused as fault and targets want.
+    pub async fn settled(&self) {
         for listening in &self.listening {
-            listening.clone().wait_for(|listening| *listening == wanted).await.ok();
+            let mut listening = listening.clone();
+            let (mut fault, mut targets) = (self.shared.fault.subscribe(), self.shared.targets.subscribe());
+            while *listening.borrow_and_update() != self.shared.accepts() {
+                tokio::select! {
+                    changed = listening.changed() => if changed.is_err() { break },
+                    _ = fault.changed() => {}
+                    _ = targets.changed() => {}
+                }
+            }
         }
+    }
+}
+
+impl Shared {
+    fn accepts(&self) -> bool {
+        !self.targets.borrow().is_empty() && accepts(*self.fault.borrow())
+    }
+
+    /// Waits until new connections are to be accepted, or until they are not.
+    async fn until_accepts(&self, wanted: bool) {
+        let (mut fault, mut targets) = (self.fault.subscribe(), self.targets.subscribe());
+        while self.accepts() != wanted {
+            tokio::select! { _ = fault.changed() => {} _ = targets.changed() => {} }
+        }
+    }
+
+    fn next_target(&self) -> Option<SocketAddr> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let targets = self.targets.borrow();
+        targets.get(turn.checked_rem(targets.len())?).copied()
     }
 }
 
@@ -165,17 +204,17 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Listens whenever the fault allows it. A refused connection needs a listener that is gone: a backlog would accept it.
+/// Listens whenever connections are to be accepted. A refused connection needs a listener that is gone: a backlog would accept it.
 async fn serve(reservation: TcpSocket, address: SocketAddr, shared: Shared, listening: watch::Sender<bool>) {
-    let mut fault = shared.fault.subscribe();
     let mut connections = JoinSet::new();
-    while fault.wait_for(|fault| accepts(*fault)).await.is_ok() {
+    loop {
+        shared.until_accepts(true).await;
         match bind(address).and_then(|socket| socket.listen(1024)) {
             Ok(listener) => {
                 listening.send_replace(true);
                 tokio::select! {
                     () = accept(&listener, &shared, &mut connections) => {}
-                    _ = fault.wait_for(|fault| !accepts(*fault)) => {}
+                    () = shared.until_accepts(false) => {}
                 }
                 drop(listener);
                 listening.send_replace(false);

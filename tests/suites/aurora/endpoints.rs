@@ -5,9 +5,11 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use durable_write_testbed::aurora::{Fault, Timing};
+use durable_write_testbed::proxy::tcp::TcpFault;
 use sqlx::postgres::PgSslMode;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::support::{ask, connect, eventually, sqlstate, start, who};
 
@@ -66,10 +68,17 @@ async fn a_dead_instance_refuses_connections_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn cut_connections_break_and_new_ones_work() {
+async fn every_endpoint_is_a_fault_proxy() {
     let aurora = start(Timing::default()).await;
+    let mut admin = aurora.admin_options().unwrap().connect().await.unwrap();
+    admin.execute("CREATE TABLE t (id int)").await.unwrap();
     let mut connection = connect(&aurora, &aurora.cluster_endpoint()).await.unwrap();
-    aurora.cut_connections("orders-1").unwrap();
-    eventually("the connection is broken", async || sqlx::query("SELECT 1").execute(&mut connection).await.is_err()).await;
+    aurora.cluster_proxy().fault(TcpFault::ReplyLost).await;
+    assert!(timeout(Duration::from_secs(1), connection.execute("INSERT INTO t VALUES (1)")).await.is_err(), "a reply that should be lost");
+    assert_eq!(ask(admin, "SELECT count(*)::text FROM t").await.unwrap(), "1", "the write took effect");
+    aurora.cluster_proxy().fault(TcpFault::Cut).await;
+    assert!(connect(&aurora, &aurora.cluster_endpoint()).await.is_err());
+    assert_eq!(who(&aurora, &aurora.writer().unwrap().endpoint).await.unwrap(), "orders-1", "the instance's own endpoint is another proxy");
+    aurora.cluster_proxy().heal().await;
     assert_eq!(who(&aurora, &aurora.cluster_endpoint()).await.unwrap(), "orders-1");
 }

@@ -93,6 +93,23 @@ async fn a_new_target_takes_new_connections_and_leaves_open_ones() {
 }
 
 #[tokio::test]
+async fn several_targets_take_turns_and_without_any_connections_are_refused() {
+    let (proxy, mut open) = proxied(&echo(1).await).await;
+    ask(&mut open, 1).await.unwrap();
+    proxy.set_targets(vec![echo(2).await.address, echo(3).await.address]);
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(ask(&mut TcpStream::connect(proxy.address()).await.unwrap(), 0).await.unwrap());
+    }
+    answers.sort_unstable();
+    assert_eq!(answers, [2, 2, 3, 3]);
+    proxy.set_targets(Vec::new());
+    proxy.settled().await;
+    assert_eq!(TcpStream::connect(proxy.address()).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(ask(&mut open, 1).await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn cut_resets_open_connections_and_refuses_new_ones_until_healed() {
     let (proxy, mut client) = proxied(&echo(1).await).await;
     ask(&mut client, 1).await.unwrap();

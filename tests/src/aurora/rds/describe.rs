@@ -56,7 +56,7 @@ pub(super) fn cluster(cluster: &Cluster, xml: &mut Xml) {
         xml.text("EngineMode", "provisioned");
         xml.text("Endpoint", &cluster.advertise);
         xml.text("ReaderEndpoint", cluster.reader_address);
-        xml.text("Port", cluster.cluster_endpoint.port());
+        xml.text("Port", cluster.cluster_proxy.address().port());
         xml.text("HostedZoneId", HOSTED_ZONE);
         xml.text("MasterUsername", super::super::USERNAME);
         xml.text("DBClusterParameterGroup", "default.aurora-postgresql15");

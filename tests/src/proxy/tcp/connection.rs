@@ -77,7 +77,7 @@ pub(super) async fn forward(guard: Guard, mut client: TcpStream) {
 
 async fn connect(shared: &Shared) -> io::Result<TcpStream> {
     flows(&mut shared.fault.subscribe(), Direction::ToServer).await;
-    let target = *shared.target.borrow();
+    let target = shared.next_target().ok_or(io::ErrorKind::ConnectionRefused)?;
     let server = TcpStream::connect(target).await?;
     server.set_nodelay(true)?;
     Ok(server)
