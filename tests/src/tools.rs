@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-pub use build::{cargo_deny, helm, kubernetes, once};
+pub use build::{helm, kubernetes, once};
 pub(crate) use debian::install_for_cluster as cluster_packages;
 pub use debian::{install as apt, install_programs as apt_programs};
 

@@ -13,7 +13,6 @@ use crate::progress::Step;
 /// Kubernetes as built from `tests/kubernetes`: its `go.mod` says the same.
 const KUBERNETES: (&str, &str, &str) = ("1", "34", "4");
 const HELM: &str = "3.22.0";
-const CARGO_DENY: &str = "0.20.2";
 
 /// The Go module that is one binary with all of Kubernetes; its hash is part of the cache's key.
 const MODULE: [(&str, &str); 3] = [
@@ -69,19 +68,6 @@ pub fn helm() -> anyhow::Result<PathBuf> {
         go(folder, &["install", "-trimpath", "-ldflags", &flags, &package])
     })?;
     Ok(folder.join("helm"))
-}
-
-/// The `cargo-deny` program, which checks licences and sources of dependencies. Built when missing, which blocks.
-///
-/// # Errors
-/// The build fails.
-pub fn cargo_deny() -> anyhow::Result<PathBuf> {
-    let folder = once(&format!("cargo-deny-{CARGO_DENY}"), "5 minutes", |folder| {
-        let mut command = Command::new("cargo");
-        command.args(["install", "--locked", "--version", CARGO_DENY, "cargo-deny", "--root"]).arg(folder);
-        process::run("cargo install", command, &folder.join("log"))
-    })?;
-    Ok(folder.join("bin/cargo-deny"))
 }
 
 /// A folder of the cache that is made once: `make` fills an empty folder, which becomes `name` only when that has succeeded.

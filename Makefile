@@ -1,0 +1,48 @@
+# What people and CI do here. Bare `make` lists it.
+
+CACHE ?= $(or $(DURABLE_WRITE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/durable-write)
+# One build for everything: the same packages, profile and features, so that no dependency is compiled twice.
+BUILD := cargo build --workspace --all-targets
+TESTBED := target/debug/testbed
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+IMAGE ?= localhost/durable-write:dev
+
+.DEFAULT_GOAL := help
+.PHONY: help tools build lint test image crds down clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time 45 minutes, later 10)
+	cargo test --workspace
+
+lint: $(CARGO_DENY) ## Format, clippy, and licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	$(CARGO_DENY) --offline check licenses bans sources
+
+tools: build ## Install and build what the testbed needs (first time 10 to 25 minutes)
+	$(TESTBED) tools
+
+build: ## Build all, for development
+	$(BUILD)
+
+image: ## Build the release image into target/image.tar (first time 10 minutes); IMAGE=name:tag
+	cargo build --release -p durable-write-operator -p durable-write-worker
+	cargo run -p durable-write-testbed -- image --tag $(IMAGE) --archive target/image.tar \
+	  target/release/durable-write-operator target/release/durable-write-worker
+
+crds: ## Write the CustomResourceDefinitions anew, here and in the chart
+	cargo run -p durable-write-crds --bin crdgen -- crds/crds charts/durable-write/definitions
+
+down: build ## Take down what the testbed has started; its data stay
+	$(TESTBED) cluster down
+
+clean: ## Remove what was built here; tools stay in the cache
+	cargo clean
+
+# Without optimisation it is built in 2 minutes, and quick enough.
+$(CARGO_DENY):
+	CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug --version $(CARGO_DENY_VERSION) cargo-deny \
+	  --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
