@@ -222,7 +222,7 @@ impl Engine {
             receiving: Receiving::new(now),
             acknowledging: Acknowledging::default(),
             breaker: Breaker::default(),
-            phase: Phase::start(now),
+            phase: Phase::Seeking,
             queue: report::QueueView::default(),
             database: report::DatabaseView::default(),
             counters: durable_write_crds::wire::Counters::default(),

@@ -37,10 +37,6 @@ pub(super) struct Doubt {
 }
 
 impl Phase {
-    pub(super) fn start(_: Instant) -> Self {
-        Self::Seeking
-    }
-
     pub(super) fn is_flowing(&self) -> bool {
         matches!(self, Self::Flowing { .. })
     }
@@ -76,7 +72,7 @@ impl Engine {
                 // The writer is where it was: a slow statement is just slow.
                 return;
             }
-            self.lose_writer(Problem::new(reasons::DATABASE_OUTAGE, "database", "the writer has moved"), now);
+            self.lose_writer(Problem::new(reasons::DATABASE_OUTAGE, "database", "the writer has moved"));
             self.seeking = false;
             self.effects.retain(|effect| !matches!(effect, Effect::Seek));
         }
@@ -112,7 +108,7 @@ impl Engine {
                 }
             }
             Err(error) if matches!(error.class, Class::Outage | Class::Reconnect | Class::Authentication | Class::Retry) => {
-                self.lose_writer(error.problem, now);
+                self.lose_writer(error.problem);
             }
             Err(error) => {
                 self.database.checked = false;
@@ -122,7 +118,7 @@ impl Engine {
     }
 
     /// The writer is gone: every statement under way is given up, and its messages wait for the next writer.
-    pub(super) fn lose_writer(&mut self, problem: Problem, _: Instant) {
+    pub(super) fn lose_writer(&mut self, problem: Problem) {
         if !matches!(self.phase, Phase::Seeking) {
             tracing::warn!(
                 reason = problem.reason,

@@ -155,7 +155,7 @@ impl Engine {
                     let lost = matches!(problem.1, Class::Outage | Class::Authentication);
                     self.lanes.insert(number, lane);
                     if lost {
-                        self.lose_writer(problem.0, now)
+                        self.lose_writer(problem.0)
                     } else {
                         self.pause(problem.0, now)
                     }
