@@ -1,1 +1,141 @@
-//! Soon.
+//! `check`: everything that a manifest names is looked at, and what is wrong is said with what to do. Nothing is received, sent or written.
+
+mod database;
+mod policy;
+mod queue;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use aws_config::SdkConfig;
+use clap::Args;
+use durable_write_crds::{DurableWritePipeline, layout};
+use sqlx::{ConnectOptions, PgConnection};
+use tokio::time::timeout;
+
+use crate::database::failure::failure;
+use crate::database::tls::{Credentials, Endpoint, connect_options};
+use crate::manifest::{self, ManifestError, Mounts};
+use crate::problem::Problem;
+
+/// A server that has not answered by then is taken for unreachable.
+const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What is checked.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// The manifest: the same YAML that `kubectl apply` takes
+    pub manifest: PathBuf,
+    /// The folder with secrets/<name>/<key> and configmaps/<name>/<key>, as the pods have it
+    #[arg(long, default_value = layout::MOUNTS)]
+    pub mounts: PathBuf,
+    /// Where an Aurora cluster's instances are, in the form of the topology ConfigMap; by default topology/topology.yaml below --mounts
+    #[arg(long)]
+    pub topology: Option<PathBuf>,
+}
+
+/// Something that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How it is.
+    pub verdict: Verdict,
+    /// The field of the manifest that it is about.
+    pub field: String,
+    /// What it is, and what to do if it is not well.
+    pub message: String,
+}
+
+/// How something is that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Well.
+    Ok,
+    /// It works, but somebody should know.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+impl Finding {
+    fn ok(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Ok, field: field.into(), message: message.into() }
+    }
+
+    fn warn(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Warn, field: field.into(), message: message.into() }
+    }
+}
+
+impl From<Problem> for Finding {
+    fn from(problem: Problem) -> Self {
+        Self { verdict: Verdict::Fail, field: problem.field, message: problem.message }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Ok => "ok  ",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "FAIL",
+        };
+        write!(f, "{verdict} {}: {}", self.field, self.message)
+    }
+}
+
+/// Checks, prints a line for each thing looked at and the IAM policy that the workers need, and fails when something does not work.
+///
+/// # Errors
+/// The manifest cannot be read, or the AWS SDK not be set up.
+pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let pipeline = match manifest::load(&arguments.manifest) {
+        Ok(pipeline) => pipeline,
+        Err(ManifestError::Invalid { problems, .. }) => return Ok(print(&problems.into_iter().map(Finding::from).collect::<Vec<_>>())),
+        Err(error) => return Err(error.into()),
+    };
+    let mounts = Mounts::new(&arguments.mounts, arguments.topology.as_deref());
+    let (findings, policy) = examine(&pipeline, &mounts, &crate::aws::configuration().await?).await;
+    let result = print(&findings);
+    println!(
+        "\nThe workers' AWS identity needs this policy. Its rights were not tried out, as that would take or send messages.\n\n{policy:#}"
+    );
+    Ok(result)
+}
+
+/// Looks at everything that a pipeline names, and says which IAM policy its workers need.
+pub async fn examine(pipeline: &DurableWritePipeline, mounts: &Mounts, aws: &SdkConfig) -> (Vec<Finding>, serde_json::Value) {
+    let name = pipeline.metadata.name.as_deref().unwrap_or_default();
+    let mut findings = vec![Finding::ok("manifest", format!("pipeline {name} obeys schema and rules"))];
+    let (database, (queue, facts)) =
+        tokio::join!(database::examine(name, &pipeline.spec, mounts), queue::examine(aws, &pipeline.spec.queue));
+    findings.extend(database);
+    findings.extend(queue);
+    (findings, policy::policy(&facts))
+}
+
+/// Opens a connection to one server, as the workers do.
+pub(crate) async fn connect(
+    pipeline: &str,
+    database: &durable_write_crds::pipeline::Database,
+    endpoint: &Endpoint,
+    credentials: &Credentials,
+    authorities: &[u8],
+) -> Result<PgConnection, Problem> {
+    let options = connect_options(pipeline, database, endpoint, credentials, authorities);
+    match timeout(CONNECT_DEADLINE, options.connect()).await {
+        Ok(connection) => connection.map_err(|error| failure(&error).problem),
+        Err(_) => Err(Problem::new(
+            durable_write_crds::conditions::reasons::DATABASE_OUTAGE,
+            "database",
+            format!("no answer within {} s: look at the address, security groups and network policies", CONNECT_DEADLINE.as_secs()),
+        )),
+    }
+}
+
+fn print(findings: &[Finding]) -> ExitCode {
+    findings.iter().for_each(|finding| println!("{finding}"));
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    println!("\n{} ok, {} to know, {} wrong", count(Verdict::Ok), count(Verdict::Warn), count(Verdict::Fail));
+    if count(Verdict::Fail) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -11,7 +11,7 @@ use durable_write_worker::decode::Decoder;
 use durable_write_worker::engine::{Engine, Settings};
 use durable_write_worker::manifest::{self, Mounts};
 use durable_write_worker::queue::sqs::Sqs;
-use durable_write_worker::{aws, http, run};
+use durable_write_worker::{aws, check, http, run, schema};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -35,6 +35,10 @@ struct Arguments {
 enum Command {
     /// Run a pipeline until SIGTERM; then what is held is finished or given back
     Run(Run),
+    /// Check everything that a manifest names, and print the IAM policy that its workers need; nothing is received, sent or written
+    Check(check::Arguments),
+    /// Print, or apply, the SQL that the table and the workers' user need
+    Schema(schema::Arguments),
 }
 
 #[derive(Args)]
@@ -61,6 +65,8 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
             tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
             run_pipeline(arguments).await.map(|()| std::process::ExitCode::SUCCESS)
         }
+        Command::Check(arguments) => check::run(&arguments).await,
+        Command::Schema(arguments) => schema::run(&arguments).await,
     }
 }
 

@@ -1,1 +1,139 @@
-//! Soon.
+//! `schema`: the SQL that a pipeline's table and user need, printed or applied. The worker itself never changes a table.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use durable_write_crds::{DurableWritePipelineSpec, layout};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::check::connect;
+use crate::database::catalogue::{self, Catalogue};
+use crate::database::plan::{create_unique_index, has_unique_index, table_missing};
+use crate::database::quote;
+use crate::database::tls::Credentials;
+use crate::manifest::{self, Mounts};
+use crate::problem::Problem;
+
+/// Stands for the user's name where the Secret is not at hand.
+const SOME_USER: &str = "USER_OF_THE_WORKERS";
+
+/// What is printed or applied.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// The manifest: the same YAML that `kubectl apply` takes
+    pub manifest: PathBuf,
+    /// The folder with secrets/<name>/<key> and configmaps/<name>/<key>, as the pods have it
+    #[arg(long, default_value = layout::MOUNTS)]
+    pub mounts: PathBuf,
+    /// Where an Aurora cluster's instances are, in the form of the topology ConfigMap; by default topology/topology.yaml below --mounts
+    #[arg(long)]
+    pub topology: Option<PathBuf>,
+    /// Run the SQL too, in one transaction, as PGUSER with PGPASSWORD (the table's owner); without them as the manifest's user
+    #[arg(long)]
+    pub apply: bool,
+}
+
+/// Prints, or applies, what is needed.
+///
+/// # Errors
+/// The manifest is not valid; or with `--apply` the database cannot be reached, or refuses.
+pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let pipeline = manifest::load(&arguments.manifest)?;
+    let name = pipeline.metadata.name.unwrap_or_default();
+    let mounts = Mounts::new(&arguments.mounts, arguments.topology.as_deref());
+    let user = mounts.credentials(&pipeline.spec.database.credentials.secret_ref);
+    let user_name = user.as_ref().map_or(SOME_USER, |user| user.username.as_str());
+    println!("-- Pipeline {name}: what its table and its user need, in the database {}.", quote::identifier(&pipeline.spec.database.name));
+    if !arguments.apply {
+        for statement in statements(&pipeline.spec, user_name, None) {
+            println!("{statement}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let administrator = match (std::env::var("PGUSER"), std::env::var("PGPASSWORD")) {
+        (Ok(username), Ok(password)) => Credentials { username, password },
+        _ => user.clone()?,
+    };
+    user.as_ref().map_err(Clone::clone)?;
+    let mut connection = writer(&name, &pipeline.spec, &mounts, &administrator).await?;
+    apply(&mut connection, &pipeline.spec, user_name).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn writer(name: &str, spec: &DurableWritePipelineSpec, mounts: &Mounts, user: &Credentials) -> Result<PgConnection, Problem> {
+    let authorities = mounts.authorities(&spec.database.tls)?;
+    let servers = mounts.servers(&spec.database)?;
+    connect(name, &spec.database, &servers.writer, user, &authorities).await
+}
+
+/// Runs what is needed, all or nothing.
+///
+/// # Errors
+/// The table is missing, or PostgreSQL refuses.
+pub async fn apply(connection: &mut PgConnection, spec: &DurableWritePipelineSpec, user: &str) -> anyhow::Result<()> {
+    let table = &spec.target.table;
+    let catalogue = catalogue::read(connection, table).await?.ok_or_else(|| table_missing(table))?;
+    let mut transaction = connection.begin().await?;
+    for statement in statements(spec, user, Some(&catalogue)) {
+        println!("{statement}");
+        let run = sqlx::query(AssertSqlSafe(statement.clone())).persistent(false).execute(&mut *transaction).await;
+        run.with_context(|| {
+            format!("nothing was changed, as this failed: {statement} (run it as the table's owner: set PGUSER and PGPASSWORD)")
+        })?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// The statements. Without the catalogue, what may be there already is a comment.
+fn statements(spec: &DurableWritePipelineSpec, user: &str, catalogue: Option<&Catalogue>) -> Vec<String> {
+    let (table, keys) = (&spec.target.table, &spec.idempotency.target_key.columns);
+    let user = quote::identifier(user);
+    let columns = quote::list(spec.target.columns.iter().map(|column| column.name.as_str()));
+    let key = quote::list(keys.iter().map(String::as_str));
+    let mut statements = vec![
+        format!("GRANT CONNECT ON DATABASE {} TO {user};", quote::identifier(&spec.database.name)),
+        format!("GRANT USAGE ON SCHEMA {} TO {user};", quote::identifier(&table.schema)),
+        format!("GRANT INSERT ({columns}), SELECT ({key}) ON {} TO {user};", quote::table(table)),
+    ];
+    match catalogue {
+        None => {
+            statements.push("-- Where columns take their default from a sequence: GRANT USAGE ON SEQUENCE … TO the same user.".to_owned());
+            statements.push(
+                "-- Unless a unique index covers exactly these columns (on a large table: CREATE UNIQUE INDEX CONCURRENTLY):".to_owned(),
+            );
+            statements.push(format!("-- {};", create_unique_index(table, keys)));
+        }
+        Some(catalogue) => {
+            let sequences = catalogue.columns.iter().filter_map(|column| column.sequence.as_ref());
+            statements.extend(sequences.map(|sequence| format!("GRANT USAGE ON SEQUENCE {} TO {user};", sequence.name)));
+            if !has_unique_index(keys, catalogue) {
+                statements.push(format!("{};", create_unique_index(table, keys)));
+            }
+        }
+    }
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_database_the_index_is_a_comment() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/examples/clicks.yaml");
+        let spec = manifest::load(&path).unwrap().spec;
+        let statements = statements(&spec, "work\"er", None);
+        assert_eq!(
+            statements.iter().filter(|statement| !statement.starts_with("--")).collect::<Vec<_>>(),
+            [
+                r#"GRANT CONNECT ON DATABASE "clicks" TO "work""er";"#,
+                r#"GRANT USAGE ON SCHEMA "public" TO "work""er";"#,
+                r#"GRANT INSERT ("session", "number", "page", "agent"), SELECT ("session", "number") ON "public"."clicks" TO "work""er";"#,
+            ]
+        );
+        assert_eq!(statements.last().unwrap(), r#"-- CREATE UNIQUE INDEX ON "public"."clicks" ("session", "number");"#);
+    }
+}

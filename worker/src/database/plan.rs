@@ -90,6 +90,13 @@ pub fn table_missing(table: &Table) -> Problem {
     Problem::new(reasons::TABLE_MISSING, "target.table", message)
 }
 
+/// Whether a unique index covers exactly the key, in any order.
+#[must_use]
+pub fn has_unique_index(keys: &[String], catalogue: &Catalogue) -> bool {
+    let same = |index: &Vec<String>| index.len() == keys.len() && index.iter().all(|column| keys.contains(column));
+    catalogue.unique_indexes.iter().any(same)
+}
+
 /// The statement that makes the unique index that a key needs.
 #[must_use]
 pub fn create_unique_index(table: &Table, keys: &[String]) -> String {
@@ -179,8 +186,7 @@ fn unfilled_columns(target: &Target, catalogue: &Catalogue) -> Vec<Problem> {
 }
 
 fn index_problem(table: &Table, keys: &[String], catalogue: &Catalogue) -> Option<Problem> {
-    let same = |index: &Vec<String>| index.len() == keys.len() && index.iter().all(|column| keys.contains(column));
-    if catalogue.unique_indexes.iter().any(same) {
+    if has_unique_index(keys, catalogue) {
         return None;
     }
     let message = format!(

@@ -113,7 +113,7 @@ pub fn problem(error: &sqlx::Error) -> Option<Problem> {
         _ => return None,
     };
     let advice = match error {
-        _ if said.contains("UnknownIssuer") => {
+        _ if said.contains("UnknownIssuer") || said.contains("BadSignature") => {
             "no authority that is trusted issued the server's certificate: put the right one into a ConfigMap and name it in database.tls.ca"
         }
         _ if said.contains("not valid for name") || said.contains("NotValidForName") => {

@@ -1,0 +1,113 @@
+//! The IAM policy that a pipeline's workers need.
+
+use durable_write_crds::pipeline::Queue;
+use serde_json::{Value, json};
+
+/// What the policy is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) queue: QueueFacts,
+    pub(super) dead_letter_queue: QueueFacts,
+}
+
+/// A queue, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct QueueFacts {
+    pub(super) name: String,
+    /// With placeholders where it could not be asked for.
+    pub(super) arn: String,
+    /// The key of KMS that it is encrypted with.
+    pub(super) key: Option<String>,
+}
+
+impl QueueFacts {
+    pub(super) fn of_arn(arn: &str) -> Self {
+        Self { name: arn.rsplit(':').next().unwrap_or(arn).to_owned(), arn: arn.to_owned(), key: None }
+    }
+
+    fn of_name(name: &str) -> Self {
+        Self { name: name.to_owned(), arn: format!("arn:aws:sqs:REGION:ACCOUNT:{name}"), key: None }
+    }
+}
+
+impl Facts {
+    /// What the manifest alone says.
+    pub(super) fn of_manifest(reference: &Queue) -> Self {
+        let facts = |arn: &Option<String>, name: &str| arn.as_deref().map_or_else(|| QueueFacts::of_name(name), QueueFacts::of_arn);
+        Self {
+            queue: facts(&reference.arn, reference.queue_name()),
+            dead_letter_queue: match &reference.dead_letter_queue {
+                Some(queue) => facts(&queue.arn, queue.queue_name()),
+                None => QueueFacts::of_name("DEAD_LETTER_QUEUE"),
+            },
+        }
+    }
+}
+
+/// The least policy: read and delete on the queue, send on the dead-letter queue, and the keys of both.
+pub(super) fn policy(facts: &Facts) -> Value {
+    let mut statements = vec![
+        allow(
+            &["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
+            &facts.queue.arn,
+        ),
+        allow(&["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:SendMessage"], &facts.dead_letter_queue.arn),
+    ];
+    statements.extend(key_statement(&facts.queue, &["kms:Decrypt"]));
+    statements.extend(key_statement(&facts.dead_letter_queue, &["kms:GenerateDataKey", "kms:Decrypt"]));
+    json!({"Version": "2012-10-17", "Statement": statements})
+}
+
+/// The right to a queue's key. The key that AWS manages needs none, and can be given none.
+fn key_statement(queue: &QueueFacts, actions: &[&str]) -> Option<Value> {
+    let key = queue.key.as_deref().filter(|key| *key != "alias/aws/sqs")?;
+    let mut parts = queue.arn.split(':').skip(3);
+    let (region, account) = (parts.next()?, parts.next()?);
+    if key.starts_with("arn:") {
+        return Some(allow(actions, key));
+    }
+    if !key.starts_with("alias/") {
+        return Some(allow(actions, &format!("arn:aws:kms:{region}:{account}:key/{key}")));
+    }
+    let mut statement = allow(actions, &format!("arn:aws:kms:{region}:{account}:key/*"));
+    if let Some(fields) = statement.as_object_mut() {
+        fields.insert("Condition".to_owned(), json!({"ForAnyValue:StringEquals": {"kms:ResourceAliases": key}}));
+    }
+    Some(statement)
+}
+
+fn allow(actions: &[&str], resource: &str) -> Value {
+    json!({"Effect": "Allow", "Action": actions, "Resource": resource})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(key: Option<&str>) -> Facts {
+        let mut queue = QueueFacts::of_arn("arn:aws:sqs:eu-west-1:123456789012:orders");
+        queue.key = key.map(str::to_owned);
+        Facts { queue, dead_letter_queue: QueueFacts::of_name("orders-dlq") }
+    }
+
+    #[test]
+    fn the_policy_names_both_queues_and_the_least_rights() {
+        let policy = policy(&facts(None));
+        assert_eq!(policy["Statement"].as_array().unwrap().len(), 2);
+        assert_eq!(policy["Statement"][0]["Resource"], "arn:aws:sqs:eu-west-1:123456789012:orders");
+        assert_eq!(policy["Statement"][1]["Resource"], "arn:aws:sqs:REGION:ACCOUNT:orders-dlq");
+        assert!(!policy["Statement"][0].to_string().contains("SendMessage"));
+        assert!(!policy["Statement"][1].to_string().contains("ReceiveMessage"));
+    }
+
+    #[test]
+    fn an_encrypted_queue_needs_its_key() {
+        let resource = |key| policy(&facts(Some(key)))["Statement"][2]["Resource"].clone();
+        let arn = "arn:aws:kms:eu-west-1:999999999999:key/1234";
+        assert_eq!(resource(arn), arn);
+        assert_eq!(resource("1234"), "arn:aws:kms:eu-west-1:123456789012:key/1234");
+        assert_eq!(resource("alias/aws/sqs"), Value::Null);
+        let alias = policy(&facts(Some("alias/orders")));
+        assert_eq!(alias["Statement"][2]["Condition"]["ForAnyValue:StringEquals"]["kms:ResourceAliases"], "alias/orders");
+    }
+}
