@@ -108,6 +108,9 @@ impl Cluster {
     }
 
     async fn start(folder: &Path, lifetime: Lifetime) -> anyhow::Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("a cluster with a node needs namespaces and mounts: run this as root");
+        }
         let folder = std::path::absolute(folder)?;
         tokio::task::spawn_blocking(tools::cluster_packages).await??;
         let programs = Programs::find().await?;

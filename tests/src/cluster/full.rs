@@ -21,6 +21,8 @@ use crate::{image, process};
 
 /// On idle cores a first start takes 8 seconds, later ones 5.
 const LIMIT: Duration = Duration::from_secs(180);
+/// How long a running cluster may take to show that it is well, on busy cores.
+const PATIENCE: Duration = Duration::from_secs(15);
 const PORT: u16 = 6443;
 
 /// How long a cluster lives.
@@ -46,7 +48,7 @@ impl Full {
     pub(super) async fn start(kube: &Path, folder: &Path, lifetime: Lifetime) -> anyhow::Result<Self> {
         let lock = lock_folder(folder)?;
         if let Some(slot) = Slot::of(folder) {
-            if lifetime == Lifetime::Detached && ready(slot, folder, None, Duration::from_secs(3)).await.is_ok() {
+            if lifetime == Lifetime::Detached && ready(slot, folder, None, PATIENCE).await.is_ok() {
                 return Ok(Self { slot, lifetime, _owner: None });
             }
             slot.stop()?;

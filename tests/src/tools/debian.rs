@@ -9,29 +9,13 @@ use anyhow::{Context, bail};
 use crate::process;
 use crate::progress::Step;
 
-/// Containers, and the network between them; images.
-const CLUSTER: &[&str] = &[
-    "containerd",
-    "runc",
-    "containernetworking-plugins",
-    "iptables",
-    "iproute2",
-    "buildah",
-    "catatonit",
-    "conntrack",
-    "ipset",
-    "socat",
-    "procps",
-    "util-linux",
-    "ca-certificates",
-];
-/// Programs used by scripts and by people who look around.
-const HANDY: &[&str] = &["openssl", "curl"];
-const POSTGRESQL: &[&str] = &["postgresql-15"];
+/// Containers, the network between them, and images.
+const CLUSTER: &[&str] =
+    &["containerd", "runc", "containernetworking-plugins", "iptables", "iproute2", "buildah", "catatonit", "ca-certificates"];
 
 /// Installs what every part of the testbed needs.
 pub(super) fn install_all() -> anyhow::Result<()> {
-    install(&[CLUSTER, HANDY, POSTGRESQL].concat())?;
+    install(&[CLUSTER, &["postgresql-15"]].concat())?;
     install_programs(&[("java", "openjdk-17-jre-headless"), ("mvn", "maven")])
 }
 
