@@ -100,8 +100,13 @@ fn wrong_kind(document: &Value) -> Vec<Problem> {
     wrong.map(|(field, value)| invalid(field, format!("must be {value}"))).collect()
 }
 
+/// Messages of rules that look at several fields begin with the field that is wrong.
 fn broken_rule(error: ValidationError) -> Problem {
-    invalid(&error.field_path, error.message)
+    match error.message.split_once(": ").filter(|(field, _)| !field.contains(' ')) {
+        Some((field, message)) if field.starts_with("metadata.") => invalid(field, message),
+        Some((field, message)) => invalid(&format!("spec.{field}"), message),
+        None => invalid(&error.field_path, error.message),
+    }
 }
 
 fn invalid(field: &str, message: impl Into<String>) -> Problem {
