@@ -94,26 +94,27 @@ impl Mounts {
         }
     }
 
-    /// Where the servers are now: in the topology for Aurora, else in the manifest.
+    /// Where the servers are now: in the topology, or, without one, in the manifest of a PostgreSQL. The manifest that pods get has no
+    /// instances, as those may change without a restart.
     ///
     /// # Errors
     /// There is no topology, or it or the manifest has an endpoint that is none.
     pub fn servers(&self, database: &Database) -> Result<Servers, Problem> {
         match &database.postgres {
-            Some(postgres) => {
+            Some(postgres) if !self.topology.exists() => {
                 let instance = |text: &String| Ok(Server { name: text.clone(), endpoint: text.parse()? });
                 Ok(Servers {
                     writer: postgres.writer.parse()?,
                     instances: postgres.instances.iter().map(instance).collect::<Result<_, Problem>>()?,
                 })
             }
-            None => self.topology(),
+            _ => self.topology(),
         }
     }
 
     fn topology(&self) -> Result<Servers, Problem> {
         let path = self.topology.display();
-        let problem = |message| Problem::new(reasons::CLUSTER_NOT_FOUND, "database.aurora", message);
+        let problem = |message| Problem::new(reasons::CLUSTER_NOT_FOUND, "database", message);
         let text = read(&self.topology).map_err(|error| {
             problem(format!(
                 "where the cluster's instances are is not known ({path}: {error}): in Kubernetes the operator writes this file as soon as it \
@@ -209,10 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn servers_of_a_postgres_are_in_the_manifest() {
+    fn servers_of_a_postgres_are_in_the_manifest_or_in_the_topology_when_there_is_one() {
         let servers = Mounts::new(Path::new("/nowhere"), None).servers(&database(false)).unwrap();
         assert_eq!(servers.writer.to_string(), "db:5432");
         assert_eq!(servers.instances[0].name, "db-1:5432");
+
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), layout::TOPOLOGY, "writer: db:5432\ninstances:\n- {name: 'db-9:5432', endpoint: 'db-9:5432'}\n");
+        let servers = Mounts::new(folder.path(), None).servers(&database(false)).unwrap();
+        assert_eq!(servers.instances[0].name, "db-9:5432");
     }
 
     #[test]
