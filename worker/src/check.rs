@@ -62,6 +62,10 @@ impl Finding {
         Self { verdict: Verdict::Ok, field: field.into(), message: message.into() }
     }
 
+    fn fail(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, field: field.into(), message: message.into() }
+    }
+
     fn warn(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { verdict: Verdict::Warn, field: field.into(), message: message.into() }
     }
@@ -69,7 +73,7 @@ impl Finding {
 
 impl From<Problem> for Finding {
     fn from(problem: Problem) -> Self {
-        Self { verdict: Verdict::Fail, field: problem.field, message: problem.message }
+        Self::fail(problem.field, problem.message)
     }
 }
 
@@ -87,12 +91,12 @@ impl fmt::Display for Finding {
 /// Checks, prints a line for each thing looked at and the IAM policy that the workers need, and fails when something does not work.
 ///
 /// # Errors
-/// The manifest cannot be read, or the AWS SDK not be set up.
+/// The AWS SDK cannot be set up.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let pipeline = match manifest::load(&arguments.manifest) {
         Ok(pipeline) => pipeline,
         Err(ManifestError::Invalid { problems, .. }) => return Ok(print(&problems.into_iter().map(Finding::from).collect::<Vec<_>>())),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Ok(print(&[Finding::fail("manifest", error.to_string())])),
     };
     let mounts = Mounts::new(&arguments.mounts, arguments.topology.as_deref());
     let (findings, policy) = examine(&pipeline, &mounts, &crate::aws::configuration().await?).await;
