@@ -102,7 +102,7 @@ async fn wait_until_it_answers(server: &mut Process, address: SocketAddr) -> any
 fn arguments(folder: &Path, address: SocketAddr) -> Vec<String> {
     [
         HEAP.to_owned(),
-        "-XX:+UseSerialGC".to_owned(),
+        "-XX:+UseSerialGC".to_owned(), // on two cores half the memory of the default, and less processor time
         format!("-Drest-sqs.bind-hostname={}", address.ip()),
         format!("-Drest-sqs.bind-port={}", address.port()),
         "-Drest-sqs.sqs-limits=strict".to_owned(),
