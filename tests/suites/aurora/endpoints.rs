@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use durable_write_testbed::aurora::{Fault, Timing};
+use durable_write_testbed::aurora::{Aurora, AuroraOptions, Fault, Timing};
 use durable_write_testbed::proxy::tcp::TcpFault;
 use sqlx::postgres::PgSslMode;
 use sqlx::{ConnectOptions, Connection, Executor};
@@ -27,6 +28,23 @@ async fn every_instance_answers_at_its_own_endpoint_and_the_names_lead_to_their_
         readers.insert(who(&aurora, &aurora.reader_endpoint()).await.unwrap());
     }
     assert_eq!(readers, BTreeSet::from(["orders-2".to_owned(), "orders-3".to_owned()]));
+}
+
+#[tokio::test]
+async fn all_endpoints_answer_at_every_listen_address_and_the_advertised_one_is_told() {
+    let addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), [127, 0, 0, 9].into()];
+    let options = AuroraOptions { instances: 1, listen: addresses, advertise: "127.0.0.9".to_owned(), ..AuroraOptions::default() };
+    let aurora = Aurora::start(options).await.unwrap();
+    let instance = aurora.writer().unwrap().endpoint;
+    for told in [&instance, &aurora.cluster_endpoint()] {
+        assert!(told.starts_with("127.0.0.9:"), "{told}");
+        assert_eq!(who(&aurora, told).await.unwrap(), "orders-1");
+        assert_eq!(who(&aurora, &told.replace("127.0.0.9", "127.0.0.1")).await.unwrap(), "orders-1");
+    }
+    let rds = aurora.rds_endpoint();
+    let rds = rds.strip_prefix("http://").unwrap();
+    TcpStream::connect(rds).await.unwrap();
+    TcpStream::connect(rds.replace("127.0.0.9", "127.0.0.1")).await.unwrap();
 }
 
 #[tokio::test]

@@ -113,6 +113,25 @@ async fn connections_to_a_writer_that_turns_reader_stay_open_and_are_refused_wri
 }
 
 #[tokio::test]
+async fn a_reader_that_fell_behind_gets_what_another_has_before_it_is_promoted() {
+    let aurora = start(Timing::default()).await;
+    let mut behind = aurora.instance_admin_options("orders-2").unwrap().connect().await.unwrap();
+    behind.execute("ALTER SYSTEM SET primary_conninfo = ''").await.unwrap();
+    behind.execute("SELECT pg_reload_conf()").await.unwrap();
+    let mut writer = aurora.admin_options().unwrap().connect().await.unwrap();
+    let receivers = "SELECT string_agg(application_name, ',') FROM pg_stat_replication";
+    eventually("only orders-3 receives", async || {
+        sqlx::query_scalar::<_, String>(receivers).fetch_one(&mut writer).await.unwrap() == "orders-3"
+    })
+    .await;
+    writer.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id").await.unwrap();
+    let failover = aurora.fault(Fault::WriterKilled).await.unwrap();
+    assert_eq!(failover.to.as_deref(), Some("orders-2"));
+    assert_eq!(ask_admin(aurora.admin_options().unwrap(), "SELECT count(*)::text FROM t").await, "1000");
+    assert_writer(&aurora, "orders-2").await;
+}
+
+#[tokio::test]
 async fn a_failover_that_cannot_be_is_refused() {
     let aurora = start(Timing { promotion: Duration::from_millis(500), ..Timing::default() }).await;
     let refused = async |target: Option<&str>| aurora.fail_over(target).await.unwrap_err().downcast::<Refused>().unwrap();
