@@ -9,7 +9,7 @@ CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 IMAGE ?= localhost/durable-write:dev
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build lint test image crds down clean
+.PHONY: help tools build lint test bench image crds down clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ tools: build ## Install and build what the testbed needs (first time 10 to 25 mi
 
 build: ## Build all, for development
 	$(BUILD)
+
+bench: build ## Measure drains beside a rival, and failovers (first time 15 minutes, later 6); tables and JSON
+	cargo build --release -p durable-write-worker
+	$(TESTBED) bench drain
+	$(TESTBED) bench failover
 
 image: ## Build the release image into target/image.tar (first time 10 minutes); IMAGE=name:tag
 	cargo build --release -p durable-write-operator -p durable-write-worker

@@ -2,6 +2,7 @@
 //! workers, and a checker that says from the history of a run what was lost, doubled or out of order.
 
 pub mod aurora;
+pub mod bench;
 pub mod cluster;
 pub mod history;
 pub mod image;

@@ -1,7 +1,7 @@
 //! `testbed`: brings the local test environment up and down from a shell. What it does is in the library.
 
 use clap::{Parser, Subcommand};
-use durable_write_testbed::{aurora, cluster, image, sqs, tools};
+use durable_write_testbed::{aurora, bench, cluster, image, sqs, tools};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Part {
     Aurora(aurora::Arguments),
     /// SQS by ElasticMQ
     Sqs(sqs::Arguments),
+    /// Measure the worker, beside a rival and in failovers
+    Bench(bench::Arguments),
 }
 
 #[tokio::main]
@@ -37,5 +39,6 @@ async fn main() -> anyhow::Result<()> {
         Part::Image(arguments) => image::run(&arguments),
         Part::Aurora(arguments) => aurora::run(arguments).await,
         Part::Sqs(arguments) => sqs::run(arguments).await,
+        Part::Bench(arguments) => bench::run(arguments).await,
     }
 }

@@ -1,0 +1,161 @@
+//! What all measurements stand on: a database cluster with its readers, a queue server, and the files of a pipeline.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use durable_write_crds::layout;
+use durable_write_crds::wire::{Topology, TopologyInstance};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
+use tokio::time::{Instant, sleep};
+
+use super::{consumer::Consumer, rival};
+use crate::aurora::{Aurora, AuroraOptions};
+use crate::scratch::Scratch;
+use crate::sqs::{self, Queue, Sqs};
+
+/// The table that is written.
+pub(super) const TABLE: &str = "shop.orders";
+const SCHEMA: &str = include_str!("../../sql/orders.sql");
+const USER: &str = "worker";
+const PASSWORD: &str = "of the benchmark";
+/// Within this an empty queue is seen as such: often enough for drains of seconds, too seldom to cost the server much.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A database with the table, a queue server, and a folder for consumers.
+pub(super) struct Ground {
+    pub aurora: Aurora,
+    pub sqs: Sqs,
+    pub client: aws_sdk_sqs::Client,
+    worker: PathBuf,
+    /// What the worker's pod would have mounted, and the consumers' logs.
+    mounts: Scratch,
+}
+
+impl Ground {
+    /// Starts all, for the worker at this path. Usually 5 s.
+    pub(super) async fn start(worker: &Path) -> anyhow::Result<Self> {
+        let worker = fs::canonicalize(worker)
+            .with_context(|| format!("no {}: build it with `cargo build --release -p durable-write-worker`", worker.display()))?;
+        let aurora = Aurora::start(AuroraOptions::default()).await?;
+        let sqs = Sqs::start(&[Ipv4Addr::LOCALHOST.into()], 0).await?;
+        let ground = Self { client: sqs.client(), aurora, sqs, worker, mounts: Scratch::new("bench")? };
+        ground.execute(SCHEMA).await?;
+        let role = format!(
+            "CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; GRANT USAGE ON SCHEMA shop TO {USER}; GRANT SELECT, INSERT ON {TABLE} TO {USER}"
+        );
+        ground.execute(&role).await?;
+        let folder = ground.mounts.path();
+        write(&layout::secret_key(folder, "database", "username"), USER)?;
+        write(&layout::secret_key(folder, "database", "password"), PASSWORD)?;
+        write(&layout::config_map_key(folder, "authority", "ca.crt"), ground.aurora.ca_pem())?;
+        write(&folder.join(layout::TOPOLOGY), &serde_json::to_string(&ground.topology())?)?;
+        Ok(ground)
+    }
+
+    fn topology(&self) -> Topology {
+        let instances = self.aurora.instances().into_iter();
+        Topology {
+            writer: self.aurora.cluster_endpoint(),
+            instances: instances.map(|instance| TopologyInstance { name: instance.name, endpoint: instance.endpoint }).collect(),
+        }
+    }
+
+    /// A connection of the superuser to the writer.
+    pub(super) async fn admin(&self) -> anyhow::Result<PgConnection> {
+        Ok(self.aurora.admin_options()?.database("postgres").disable_statement_logging().connect().await?)
+    }
+
+    /// Runs a script as superuser.
+    pub(super) async fn execute(&self, script: &str) -> anyhow::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut self.admin().await?).await?;
+        Ok(())
+    }
+
+    /// Starts the worker on a queue.
+    pub(super) fn start_worker(&self, queue: &Queue, sqs_endpoint: &str) -> anyhow::Result<Consumer> {
+        let mounts = self.mounts.path();
+        write(&mounts.join(layout::MANIFEST), &self.manifest(queue).to_string())?;
+        let mut command = Command::new(&self.worker);
+        command.arg("run").arg(mounts.join(layout::MANIFEST)).arg("--mounts").arg(mounts).args(["--listen", "127.0.0.1:0"]);
+        command.envs(aws(sqs_endpoint)).env("AWS_EC2_METADATA_DISABLED", "true");
+        Consumer::start("the worker", command, &mounts.join("worker.log"))
+    }
+
+    /// Starts the rival on a queue.
+    pub(super) fn start_rival(&self, program: &Path, queue: &Queue, sqs_endpoint: &str) -> anyhow::Result<Consumer> {
+        let endpoint = self.aurora.cluster_endpoint();
+        let (host, port) = endpoint.rsplit_once(':').context("an endpoint is host:port")?;
+        let mut command = rival::command(program);
+        command
+            .envs([("PGHOST", host), ("PGPORT", port), ("PGUSER", USER), ("PGPASSWORD", PASSWORD), ("PGDATABASE", "postgres")])
+            .env("DATABASE_CA", self.aurora.folder().join("ca.pem"))
+            .envs(aws(sqs_endpoint))
+            .envs([("QUEUE_NAME", queue.name.as_str()), ("NODE_ENV", "production")]);
+        Consumer::start("the rival", command, &self.mounts.path().join("rival.log"))
+    }
+
+    fn manifest(&self, queue: &Queue) -> serde_json::Value {
+        json!({
+            "apiVersion": "durablewrite.dev/v1alpha1",
+            "kind": "DurableWritePipeline",
+            "metadata": {"name": "bench"},
+            "spec": {
+                "queue": {"name": queue.name},
+                "database": {
+                    "aurora": {"clusterIdentifier": self.aurora.identifier()},
+                    "name": "postgres",
+                    "credentials": {"secretRef": {"name": "database"}},
+                    "tls": {"ca": {"configMapKeyRef": {"name": "authority", "key": "ca.crt"}}},
+                },
+                "target": {
+                    "table": {"schema": "shop", "name": "orders"},
+                    "columns": [
+                        {"name": "id", "from": {"body": "/id"}},
+                        {"name": "customer", "from": {"body": "/group"}},
+                        {"name": "amount", "from": {"body": "/amount"}},
+                        {"name": "payload", "from": {"body": ""}},
+                    ],
+                },
+                "idempotency": {"targetKey": {"columns": ["id"]}},
+            },
+        })
+    }
+
+    /// Waits until the queue is empty, messages in flight included.
+    pub(super) async fn emptied(&self, queue: &Queue, consumer: &mut Consumer, limit: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + limit;
+        loop {
+            let depth = sqs::depth(&self.client, &queue.url).await?;
+            if depth.total() == 0 {
+                return Ok(());
+            }
+            consumer.check_running()?;
+            if Instant::now() > end {
+                bail!("not drained within {} s, left are {depth:?}; logs are in {}", limit.as_secs(), self.mounts.path().display());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// The AWS settings of a consumer.
+fn aws(sqs_endpoint: &str) -> [(&'static str, &str); 4] {
+    [
+        ("AWS_ENDPOINT_URL_SQS", sqs_endpoint),
+        ("AWS_REGION", sqs::REGION),
+        ("AWS_ACCESS_KEY_ID", "testbed"),
+        ("AWS_SECRET_ACCESS_KEY", "testbed"),
+    ]
+}
+
+/// Writes a file, with the folders above it.
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(path))
+        .and_then(|()| fs::write(path, text))
+        .with_context(|| format!("write {}", path.display()))
+}
