@@ -246,7 +246,7 @@ impl Engine {
             Event::Extended { keys, started, result } => self.on_extended(&keys, started, result),
             Event::Released { keys } => self.on_released(&keys),
             Event::DeadLettered { key, result } => self.on_dead_lettered(key, result, now),
-            Event::WriterFound { identity, name } => self.on_writer_found(identity, name, now),
+            Event::WriterFound { identity, name } => self.on_writer_found(identity, name),
             Event::SeekHindered(problem) => self.on_seek_hindered(problem),
             Event::Prepared(result) => self.on_prepared(result, now),
             Event::Tick => {}

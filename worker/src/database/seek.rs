@@ -9,7 +9,7 @@ use std::time::Duration;
 use durable_write_crds::conditions::reasons;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::tls::Endpoint;
 use crate::problem::Problem;
@@ -19,7 +19,7 @@ use crate::sink::Found;
 const FAST: Duration = Duration::from_millis(100);
 /// How long it is asked so often.
 const FAST_FOR: Duration = Duration::from_secs(60);
-/// How often each server is asked later.
+/// How often each server is asked later, and while somebody must mend something first: a wrong password does not get right by haste.
 const SLOW: Duration = Duration::from_secs(1);
 /// An attempt that takes longer has failed.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -55,9 +55,7 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
     let started = Instant::now();
     let mut search = Search { standing: HashMap::new(), failures: HashMap::new(), claims: HashMap::new(), reported: None };
     let mut attempts = FuturesUnordered::new();
-    let mut ticks = interval(FAST);
-    let mut slow = false;
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next = started;
     loop {
         tokio::select! {
             biased;
@@ -66,7 +64,7 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
                     return found;
                 }
             }
-            _ = ticks.tick() => {
+            () = sleep_until(next) => {
                 if let Some(found) = search.undisputed() {
                     return found;
                 }
@@ -79,11 +77,8 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
                     Err(problem) => { search.failures.insert(String::new(), problem); }
                 }
                 search.report(&report);
-                if !slow && started.elapsed() > FAST_FOR {
-                    slow = true;
-                    ticks = interval(SLOW);
-                    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                }
+                let fast = started.elapsed() < FAST_FOR && !search.is_for_somebody_to_mend();
+                next = Instant::now() + if fast { FAST } else { SLOW };
             }
         }
     }
@@ -129,6 +124,13 @@ impl<C> Search<C> {
             }
             (None, Some(_)) => None,
         }
+    }
+
+    /// True when no server is a reader or in an outage: all refuse for a reason that time alone does not mend.
+    fn is_for_somebody_to_mend(&self) -> bool {
+        self.standing.is_empty()
+            && !self.failures.is_empty()
+            && self.failures.values().all(|problem| problem.reason != reasons::DATABASE_OUTAGE)
     }
 
     /// Says what hinders the search, when that has changed: first what somebody must mend.
@@ -193,6 +195,26 @@ mod tests {
             assert!(up.elapsed() <= Duration::from_millis(100), "found {:?} after it was there", up.elapsed());
             assert!(begun.borrow().windows(2).all(|pair| pair[1] - pair[0] <= Duration::from_millis(100)));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_password_is_tried_once_a_second() {
+        let attempts = Cell::new(0);
+        let start = Instant::now();
+        seek(
+            || Ok(vec![target("a")]),
+            |_, _: Option<u32>| {
+                attempts.set(attempts.get() + 1);
+                async move {
+                    let wrong = Problem::new(reasons::AUTHENTICATION_FAILED, "database.credentials", "wrong password");
+                    if start.elapsed() < Duration::from_secs(10) { Answer::Failed(wrong) } else { writer("a") }
+                }
+            },
+            false,
+            |_| {},
+        )
+        .await;
+        assert!(attempts.get() <= 13, "{} attempts in 10 s", attempts.get());
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,7 +63,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_writer_found(&mut self, identity: String, name: String, now: Instant) {
+    pub(super) fn on_writer_found(&mut self, identity: String, name: String) {
         self.seeking = false;
         self.database.hindrance = None;
         let moved = self.database.identity.as_ref() != Some(&identity);
