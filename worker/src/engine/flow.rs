@@ -166,11 +166,9 @@ impl Engine {
                 self.phase = Phase::Preparing { doubt: Some(doubt.clone()) };
                 self.effects.push(Effect::Prepare);
             }
-            Phase::Flowing { .. } if self.lanes.values().any(|lane| lane.write.is_some() && now >= lane.started + SUSPICIOUS) => {
-                if now >= self.suspect_at {
-                    self.suspect_at = now + SUSPICIOUS;
-                    self.seek();
-                }
+            Phase::Flowing { .. } if now >= self.suspect_at && self.lanes.values().any(|lane| lane.hangs_since(now, SUSPICIOUS)) => {
+                self.suspect_at = now + SUSPICIOUS;
+                self.seek();
             }
             _ => {}
         }
