@@ -87,10 +87,11 @@ impl Engine {
             let reserved: u64 = self.receiving.in_flight.values().map(|(bytes, _)| bytes).sum();
             let free = self.settings.memory.saturating_sub(self.messages.bytes()).saturating_sub(reserved);
             let fits = usize::try_from(free / reserve.max(1)).unwrap_or(BATCH).min(BATCH);
+            let others = !self.receiving.in_flight.is_empty();
             // However small the budget, one message at a time must get through.
-            let alone = self.messages.len() == 0 && self.receiving.in_flight.is_empty();
-            let maximum = if fits == 0 && alone { 1 } else { fits };
-            if maximum == 0 {
+            let maximum = if fits == 0 && self.messages.len() == 0 && !others { 1 } else { fits };
+            // A call for a few messages costs as much as one for ten: room for ten comes when another poll ends.
+            if maximum == 0 || maximum < BATCH && others {
                 return;
             }
             let wait = if self.phase.doubt().is_some() { SHORT_WAIT } else { WAIT };
