@@ -13,8 +13,9 @@ use crate::sink::{Class, WriteError};
 
 /// The longest pause before a pipeline fault is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// A statement that takes longer than this may hang on a server that is no longer the writer: the writer is sought beside it.
-const SUSPICIOUS: Duration = Duration::from_secs(1);
+/// A statement that takes longer than this may hang on a server that is no longer the writer: the writer is sought beside it. A batch usually
+/// takes some milliseconds, and a search costs each server a connection.
+const SUSPICIOUS: Duration = Duration::from_millis(300);
 
 /// Whether messages can be written.
 #[derive(Clone, Debug)]
