@@ -178,6 +178,10 @@ impl Engine {
     pub(super) fn flow_wake_at(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Paused { until, .. } => Some(*until),
+            Phase::Flowing { .. } => {
+                let sent = self.lanes.values().filter(|lane| lane.write.is_some()).map(|lane| lane.started).min();
+                sent.map(|sent| (sent + SUSPICIOUS).max(self.suspect_at))
+            }
             _ => None,
         }
     }

@@ -150,14 +150,14 @@ async fn chaos(seed: u64, fifo: bool) {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_fails_each_message_of_a_standard_queue_is_one_row_or_dead_lettered() {
-    for seed in 0..150 {
+    for seed in 0..100 {
         chaos(seed, false).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn whatever_fails_each_group_of_a_fifo_queue_is_written_in_order() {
-    for seed in 0..150 {
+    for seed in 0..100 {
         chaos(seed, true).await;
     }
 }
