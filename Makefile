@@ -9,10 +9,13 @@ CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 IMAGE ?= localhost/durable-write:dev
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build lint test bench image crds down clean
+.PHONY: help demo tools build lint test bench image crds down clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## All of it at work: 3,000 messages and a failover (first time 20 to 40 minutes, later 2); for a cluster of yours: KUBECONFIG=file IMAGE=name:tag ADDRESS=ours
+	$(TESTBED) demo $(if $(ADDRESS),--address $(ADDRESS) --image $(IMAGE))
 
 test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time 45 minutes, later 10)
 	cargo test --workspace
@@ -41,7 +44,8 @@ image: ## Build the release image into target/image.tar (first time 10 minutes);
 crds: ## Write the CustomResourceDefinitions anew, here and in the chart
 	cargo run -p durable-write-crds --bin crdgen -- crds/crds charts/durable-write/definitions
 
-down: build ## Take down what the testbed has started; its data stay
+down: build ## Take down the demo and whatever else the testbed has started
+	$(TESTBED) down
 	$(TESTBED) cluster down
 
 clean: ## Remove what was built here; tools stay in the cache

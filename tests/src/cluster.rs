@@ -39,6 +39,7 @@ pub struct Cluster {
 enum Tier {
     Api { _running: Box<api::Api>, _folder: Scratch },
     Full(Full),
+    Others { kubeconfig: PathBuf, host: IpAddr },
 }
 
 /// Paths of what runs in it and what talks to it.
@@ -99,6 +100,16 @@ impl Cluster {
         Ok(Self { tier: Tier::Full(full), programs: Programs::find().await?, folder })
     }
 
+    /// A cluster that others run, by its kubeconfig; `host` is the address at which its pods reach this machine. `folder` is for what kubectl
+    /// and helm keep.
+    ///
+    /// # Errors
+    /// A program cannot be built.
+    pub async fn of_others(kubeconfig: &Path, host: IpAddr, folder: &Path) -> anyhow::Result<Self> {
+        let tier = Tier::Others { kubeconfig: std::path::absolute(kubeconfig)?, host };
+        Ok(Self { tier, programs: Programs::find().await?, folder: std::path::absolute(folder)? })
+    }
+
     /// Ends the cluster of a folder if one runs, and cleans up what killed clusters have left. The data stay for the next start.
     ///
     /// # Errors
@@ -121,7 +132,10 @@ impl Cluster {
     /// The kubeconfig of an administrator.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
-        kubeconfig(&self.folder)
+        match &self.tier {
+            Tier::Others { kubeconfig, .. } => kubeconfig.clone(),
+            Tier::Api { .. } | Tier::Full(_) => kubeconfig(&self.folder),
+        }
     }
 
     /// A client with all rights.
@@ -146,6 +160,7 @@ impl Cluster {
         match &self.tier {
             Tier::Api { .. } => Ipv4Addr::LOCALHOST.into(),
             Tier::Full(full) => full.slot().host().into(),
+            Tier::Others { host, .. } => *host,
         }
     }
 
@@ -166,6 +181,7 @@ impl Cluster {
         match &self.tier {
             Tier::Api { .. } => bail!("this cluster has no node: start one with Cluster::full"),
             Tier::Full(full) => full.load(archive).await,
+            Tier::Others { .. } => bail!("push the image to a registry of this cluster"),
         }
     }
 

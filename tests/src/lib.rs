@@ -4,6 +4,8 @@
 pub mod aurora;
 pub mod bench;
 pub mod cluster;
+pub mod demo;
+pub mod environment;
 pub mod history;
 pub mod image;
 pub mod process;

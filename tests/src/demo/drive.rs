@@ -1,0 +1,132 @@
+//! The minute of the demo: traffic, a failover in its midst, and the judgement.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use aws_sdk_rds::error::DisplayErrorContext;
+use sqlx::Connection;
+use tokio::time::{Instant, sleep};
+
+use crate::environment::{Access, Role, SHOP};
+use crate::history::Report;
+use crate::progress::Step;
+use crate::sqs;
+use crate::traffic::{Plan, Traffic, verify, write_gap};
+
+pub(super) const NAMESPACE: &str = "shop";
+pub(super) const PIPELINE: &str = "orders";
+pub(super) const QUEUE: &str = "orders.fifo";
+pub(super) const DEAD_LETTERS: &str = "orders-dlq.fifo";
+pub(super) const TABLE: &str = "shop.orders";
+const MAX_RECEIVES: u32 = 5;
+/// A backlog of the whole demo is written in seconds.
+const DRAIN: Duration = Duration::from_secs(120);
+const FAIL_OVER: Duration = Duration::from_secs(60);
+
+/// What was seen.
+pub(super) struct Outcome {
+    pub report: Report,
+    pub per_second: f64,
+    pub write_gap: Option<Duration>,
+    pub before: Vec<Role>,
+    pub after: Vec<Role>,
+    /// Rows of this run by the instance that wrote them.
+    pub rows_by: BTreeMap<String, i64>,
+    /// What the RDS API told about the failover, with its times.
+    pub events: Vec<(String, String)>,
+}
+
+impl Outcome {
+    /// True when nothing was lost, duplicated, dead-lettered or written out of order, and the writer has changed once.
+    pub fn is_good(&self) -> bool {
+        let writer = |roles: &[Role]| roles.iter().find(|role| role.writer).map(|role| role.instance.clone());
+        self.report.is_clean() && self.report.committed == self.report.sent && writer(&self.before) != writer(&self.after)
+    }
+}
+
+/// Makes the queue and its dead-letter queue unless they are there.
+pub(super) async fn prepare_queues(access: &Access) -> anyhow::Result<()> {
+    sqs::create_queue_with_dead_letters(&access.sqs(), QUEUE, MAX_RECEIVES).await?;
+    Ok(())
+}
+
+/// Sends, fails over after a third, waits until the queue is empty, and judges.
+pub(super) async fn drive(access: &Access, messages: u64, per_second: f64) -> anyhow::Result<Outcome> {
+    let sqs = access.sqs();
+    let queue = find_queue(access, QUEUE).await?;
+    // Of this run only: the table may hold rows of earlier ones.
+    let run = format!("demo-{}", jiff::Timestamp::now().as_second());
+    let began = jiff::Timestamp::now();
+    let before = access.roles().await?;
+
+    let step = Step::begin(format!("sending {messages} messages"), &format!("{:.0} seconds", seconds(messages) / per_second));
+    let plan = Plan { per_second: Some(per_second), ..Plan::new(&queue, &run, messages) };
+    let traffic = Traffic::start(&sqs, &plan);
+    traffic.acknowledged(messages / 3).await;
+    let failing_over = fail_over(access, &before).await;
+    let sent = traffic.finish().await?;
+    failing_over?;
+    step.done();
+
+    let step = Step::begin("waiting until the queue is empty", "1 second");
+    let end = Instant::now() + DRAIN;
+    while sqs::depth(&sqs, &queue).await?.total() > 0 {
+        if Instant::now() > end {
+            bail!("{QUEUE} is not empty after {} s: kubectl -n {NAMESPACE} describe durablewritepipelines says why", DRAIN.as_secs());
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    step.done();
+
+    let dead_letters = sqs::drain_all(&sqs, &find_queue(access, DEAD_LETTERS).await?).await?;
+    let mut database = access.connect(SHOP).await?;
+    let report = verify(&run, &sent, &mut database, TABLE, &dead_letters).await?;
+    let write_gap = write_gap(&run, &mut database, TABLE).await?;
+    let rows_by = "SELECT written_by, count(*) FROM shop.orders WHERE starts_with(id, $1) GROUP BY 1";
+    let rows_by: Vec<(String, i64)> = sqlx::query_as(rows_by).bind(format!("{run}-")).fetch_all(&mut database).await?;
+    database.close().await.ok();
+    let (after, events) = tokio::try_join!(access.roles(), events(access, began))?;
+    Ok(Outcome { report, per_second, write_gap, before, after, rows_by: rows_by.into_iter().collect(), events })
+}
+
+/// Calls for a failover as a person would, and waits until another instance is the writer.
+async fn fail_over(access: &Access, before: &[Role]) -> anyhow::Result<()> {
+    let old = before.iter().find(|role| role.writer).context("the cluster has no writer")?;
+    eprintln!("· calling FailoverDBCluster: {} is the writer until now …", old.instance);
+    let call = access.rds().failover_db_cluster().db_cluster_identifier(&access.aurora).send().await;
+    call.map_err(|error| anyhow::anyhow!("FailoverDBCluster: {}", DisplayErrorContext(error)))?;
+    let end = Instant::now() + FAIL_OVER;
+    loop {
+        if let Ok(writer) = access.writer().await
+            && writer.instance != old.instance
+        {
+            eprintln!("· {} is the writer now", writer.instance);
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!("{} is still the writer after {} s: the log of the environment says why", old.instance, FAIL_OVER.as_secs());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn find_queue(access: &Access, name: &str) -> anyhow::Result<String> {
+    let found = access.sqs().get_queue_url().queue_name(name).send().await.with_context(|| format!("find queue {name}"))?;
+    found.queue_url.with_context(|| format!("queue {name} has no URL"))
+}
+
+async fn events(access: &Access, since: jiff::Timestamp) -> anyhow::Result<Vec<(String, String)>> {
+    let since = aws_sdk_rds::primitives::DateTime::from_secs(since.as_second());
+    let request = access.rds().describe_events().start_time(since);
+    let events = request.send().await.map_err(|error| anyhow::anyhow!("DescribeEvents: {}", DisplayErrorContext(error)))?;
+    let line = |event: &aws_sdk_rds::types::Event| {
+        let at = event.date()?.to_millis().ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok())?;
+        Some((at.strftime("%T%.3f").to_string(), format!("{}: {}", event.source_identifier()?, event.message()?)))
+    };
+    Ok(events.events().iter().filter_map(line).collect())
+}
+
+fn seconds(messages: u64) -> f64 {
+    f64::from(u32::try_from(messages).unwrap_or(u32::MAX))
+}
