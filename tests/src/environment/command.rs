@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Access, Environment, Servers};
+use crate::cluster::Cluster;
 
 /// Arguments of `testbed environment`.
 #[derive(Debug, clap::Args)]
@@ -40,22 +41,18 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// What runs, for as long as it is held.
-enum Owned {
-    All { _environment: Environment },
-    Servers { _servers: Servers },
-}
+type Owned = (Servers, Option<Cluster>);
 
 async fn start(arguments: &Arguments) -> anyhow::Result<(Owned, Access)> {
     Ok(match arguments.address {
         None => {
-            let environment = Environment::start(&arguments.folder).await?;
-            let access = environment.access.clone();
-            (Owned::All { _environment: environment }, access)
+            let Environment { servers, cluster, access } = Environment::start(&arguments.folder).await?;
+            ((servers, Some(cluster)), access)
         }
         Some(address) => {
             let servers = Servers::start(address).await?;
             let access = servers.access()?;
-            (Owned::Servers { _servers: servers }, access)
+            ((servers, None), access)
         }
     })
 }
