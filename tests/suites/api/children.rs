@@ -159,6 +159,7 @@ async fn the_older_pipeline_has_the_queue_and_the_newer_takes_over_when_it_is_go
     let _workers = (Workers::play(&home).await, Workers::play(&elsewhere).await);
     ground.apply(&home, &smallest("first", "bills")).await.unwrap();
     home.condition("first", types::READY, "True", reasons::OK).await;
+    home.is_older_than_now("first").await;
     ground.apply(&home, &smallest("second", "bills")).await.unwrap();
     home.condition("second", types::STALLED, "True", reasons::QUEUE_IN_USE).await;
     assert!(home.api::<Deployment>().get_opt("second-worker").await.unwrap().is_none());

@@ -12,6 +12,7 @@ use durable_write_operator::{Settings, WorkerEnvironment};
 use durable_write_testbed::cluster::Cluster;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::client::{Body, ClientBuilder};
@@ -141,6 +142,15 @@ impl Home {
 
     pub(crate) async fn pipeline(&self, name: &str) -> DurableWritePipeline {
         self.api::<DurableWritePipeline>().get(name).await.unwrap()
+    }
+
+    /// Waits until a pipeline that is made now is younger than this one: which of two is older is known to the second.
+    pub(crate) async fn is_older_than_now(&self, pipeline: &str) {
+        eventually("a second to pass", async || {
+            let created = self.pipeline(pipeline).await.metadata.creation_timestamp.unwrap().0;
+            if Timestamp::now().duration_since(created).as_secs() >= 2 { Ok(()) } else { Err(created.to_string()) }
+        })
+        .await;
     }
 
     /// Waits until the condition of the pipeline has that status and reason.

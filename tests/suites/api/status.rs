@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use durable_write_crds::conditions::{reasons, types};
-use jiff::Timestamp;
 use tokio::time::sleep;
 
 use crate::ground::{Ground, eventually, ground, manifest, smallest};
@@ -56,12 +55,7 @@ async fn at_rest_nothing_is_written() {
     });
     ground.apply(&home, &smallest("flowing", "flowing")).await.unwrap();
     ground.apply(&home, &manifest("aurora", "aurora", "aurora: {clusterIdentifier: rest}")).await.unwrap();
-    // Which of two is older is known to the second.
-    eventually("a second to pass", async || {
-        let created = home.pipeline("flowing").await.metadata.creation_timestamp.unwrap().0;
-        if Timestamp::now().duration_since(created).as_secs() >= 2 { Ok(()) } else { Err(created.to_string()) }
-    })
-    .await;
+    home.is_older_than_now("flowing").await;
     ground.apply(&home, &smallest("refused", "flowing")).await.unwrap();
     ground.apply(&home, &format!("{}  suspend: true\n", smallest("suspended", "suspended"))).await.unwrap();
     home.condition("flowing", types::READY, "True", reasons::OK).await;
