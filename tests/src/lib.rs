@@ -15,3 +15,4 @@ pub mod scratch;
 pub mod sqs;
 pub mod tools;
 pub mod traffic;
+pub mod worker;

@@ -153,7 +153,7 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
 }
 
 /// The last 20 lines of a log, or why it cannot be read.
-fn last_lines(log: &Path) -> String {
+pub(crate) fn last_lines(log: &Path) -> String {
     let text = std::fs::read(log).map_or_else(|error| error.to_string(), |bytes| String::from_utf8_lossy(&bytes).into_owned());
     let lines: Vec<_> = text.lines().collect();
     lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
