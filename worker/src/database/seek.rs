@@ -53,7 +53,8 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
     report: impl Fn(Problem),
 ) -> Found<C> {
     let started = Instant::now();
-    let mut search = Search { standing: HashMap::new(), failures: HashMap::new(), claims: HashMap::new(), reported: None };
+    let mut search =
+        Search { under_way: HashMap::new(), standing: HashMap::new(), failures: HashMap::new(), claims: HashMap::new(), reported: None };
     let mut attempts = FuturesUnordered::new();
     let mut next = started;
     loop {
@@ -68,8 +69,11 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
                 if let Some(found) = search.undisputed() {
                     return found;
                 }
+                // Too late is too little processor for what is under way: the more is begun, the less of it ends.
+                let starved = next.elapsed() > FAST / 2;
                 match targets() {
-                    Ok(targets) => for target in targets {
+                    Ok(targets) => for target in targets.into_iter().filter(|target| !(starved && search.is_asked(target))) {
+                        *search.under_way.entry(target.clone()).or_default() += 1;
                         let standing = search.standing.remove(&target);
                         let asked = timeout(ATTEMPT, attempt(target.clone(), standing));
                         attempts.push(async move { (target, asked.await.unwrap_or_else(|_| Answer::Failed(no_answer()))) });
@@ -85,6 +89,8 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
 }
 
 struct Search<C> {
+    /// How many attempts are under way.
+    under_way: HashMap<Target, usize>,
     /// Connections to readers, to ask again.
     standing: HashMap<Target, C>,
     /// Why a server did not answer well, by name.
@@ -95,7 +101,14 @@ struct Search<C> {
 }
 
 impl<C> Search<C> {
+    fn is_asked(&self, target: &Target) -> bool {
+        self.under_way.get(target).is_some_and(|attempts| *attempts > 0)
+    }
+
     fn answered(&mut self, target: Target, answer: Answer<C>, alone: bool) -> Option<Found<C>> {
+        if let Some(attempts) = self.under_way.get_mut(&target) {
+            *attempts -= 1;
+        }
         match answer {
             Answer::Writer(found) if !alone => return Some(found),
             Answer::Writer(found) => {
@@ -215,6 +228,21 @@ mod tests {
         )
         .await;
         assert!(attempts.get() <= 13, "{} attempts in 10 s", attempts.get());
+    }
+
+    /// Attempts that cost more processor than there is must not keep each other from ending. (By the true clock, as it is the one that runs on.)
+    #[tokio::test]
+    async fn a_writer_is_found_although_an_attempt_takes_more_work_than_the_time_between_two() {
+        let work = || async {
+            for _ in 0..10 {
+                std::thread::sleep(Duration::from_millis(20));
+                tokio::task::yield_now().await;
+            }
+            writer("a")
+        };
+        let targets = || Ok(vec![target("a"), target("b"), target("c")]);
+        let found = timeout(Duration::from_secs(10), seek(targets, |_, _| work(), false, |_| {})).await;
+        assert_eq!(found.expect("attempts keep each other from ending").name, "a");
     }
 
     #[tokio::test(start_paused = true)]
