@@ -72,7 +72,10 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
                 // Too late is too little processor for what is under way: the more is begun, the less of it ends.
                 let starved = next.elapsed() > FAST / 2;
                 match targets() {
-                    Ok(targets) => for target in targets.into_iter().filter(|target| !(starved && search.is_asked(target))) {
+                    Ok(targets) => for target in targets {
+                        if starved && search.is_asked(&target) {
+                            continue;
+                        }
                         *search.under_way.entry(target.clone()).or_default() += 1;
                         let standing = search.standing.remove(&target);
                         let asked = timeout(ATTEMPT, attempt(target.clone(), standing));
