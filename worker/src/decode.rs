@@ -46,6 +46,19 @@ impl Record {
             Value::Text(text) => Some(text),
         }
     }
+
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = self.values.iter().map(|value| if let Value::Text(text) = value { text.len() } else { 0 });
+        self.message.bytes() + size_of::<Value>() * self.values.len() + texts.sum::<usize>()
+    }
+
+    /// How many bytes all values of its row have as text.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        (0..self.values.len()).filter_map(|column| self.raw(column)).map(str::len).sum()
+    }
 }
 
 /// Knows where each column comes from.

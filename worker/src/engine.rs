@@ -9,6 +9,7 @@ mod breaker;
 mod flow;
 mod held;
 mod lane;
+mod memory;
 mod receiving;
 mod report;
 mod visibility;
@@ -54,25 +55,24 @@ pub struct Settings {
     pub max_wait: Duration,
     /// How many statements may be under way.
     pub connections: usize,
-    /// How many bytes the messages may take, those on their way from the queue included.
+    /// How many bytes the messages may take, those on their way from the queue and what statements copy of them included.
     pub memory: u64,
 }
 
 impl Settings {
-    /// The settings of a pipeline. What its statements copy is taken from the memory budget.
+    /// The settings of a pipeline.
     #[must_use]
     pub fn new(spec: &DurableWritePipelineSpec) -> Self {
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let count = |count: i32| usize::try_from(count).unwrap_or(1).max(1);
         let (batching, workers) = (&spec.batching, &spec.workers);
-        let copies = 2 * batching.max_bytes.bytes();
         Self {
             fifo: spec.queue.is_fifo(),
             max_rows: count(batching.max_rows),
             max_bytes: size(batching.max_bytes.bytes()),
             max_wait: batching.max_wait.get(),
             connections: count(workers.connections),
-            memory: workers.memory_budget.bytes().saturating_sub(copies),
+            memory: workers.memory_budget.bytes(),
         }
     }
 }
@@ -205,6 +205,8 @@ pub struct Engine {
     seeking: bool,
     /// The writer is not sought beside a slow statement before this.
     suspect_at: Instant,
+    /// All held messages are looked through again at this time.
+    tend_at: Instant,
     next: u64,
     effects: Vec<Effect>,
 }
@@ -229,6 +231,7 @@ impl Engine {
             draining: false,
             seeking: false,
             suspect_at: now,
+            tend_at: now,
             next: 0,
             effects: vec![Effect::CheckQueue],
         };
@@ -259,7 +262,7 @@ impl Engine {
     /// What can be done now, whatever happened.
     fn decide(&mut self, now: Instant) {
         self.resume_flow(now);
-        self.tend_visibility(now);
+        self.tend_held(now);
         self.start_lanes(now);
         self.resume_lanes(now);
         self.send_dead_letters(now);
@@ -300,6 +303,3 @@ impl Engine {
         self.messages.get(key).map(|held| Handle { key, record: held.record.clone() })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -263,7 +263,7 @@ async fn a_new_column_that_nobody_fills_while_messages_flow() {
         "ALTER TABLE orders ADD price int NOT NULL DEFAULT 0; ALTER TABLE orders ALTER price DROP DEFAULT",
         "ALTER TABLE orders DROP price",
     );
-    broken_while_running("gone-default", breakage, reasons::TOO_MANY_BAD_MESSAGES, &["23502", "price"], mend).await;
+    broken_while_running("gone-default", breakage, reasons::COLUMN_UNSUITABLE, &["price", "default"], mend).await;
 }
 
 #[tokio::test]

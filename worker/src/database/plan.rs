@@ -90,6 +90,15 @@ pub fn table_missing(table: &Table) -> Problem {
     Problem::new(reasons::TABLE_MISSING, "target.table", message)
 }
 
+/// The problem of a column that must have a value and gets none.
+#[must_use]
+pub fn column_unfilled(column: &str) -> Problem {
+    let message = format!(
+        "the column {column} is NOT NULL and has no default, so every row would be refused: fill it from the message, or give it a default"
+    );
+    Problem::new(reasons::COLUMN_UNSUITABLE, "target.columns", message)
+}
+
 /// Whether a unique index covers exactly the key, in any order.
 #[must_use]
 pub fn has_unique_index(keys: &[String], catalogue: &Catalogue) -> bool {
@@ -172,17 +181,10 @@ fn unfilled_columns(target: &Target, catalogue: &Catalogue) -> Vec<Problem> {
         let mapped = target.columns.iter().any(|mapped| mapped.name == column.name);
         column.not_null && column.default.is_none() && !column.generated && !column.identity_always && !mapped
     };
-    let problem = |column: &CatalogueColumn| {
-        let message = format!(
-            "the column {} is NOT NULL and has no default, so every row would be refused: fill it from the message, or give it a default",
-            column.name
-        );
-        Problem::new(reasons::COLUMN_UNSUITABLE, "target.columns", message)
-    };
     if catalogue.before_insert_trigger {
         return Vec::new();
     }
-    catalogue.columns.iter().filter(unfilled).map(problem).collect()
+    catalogue.columns.iter().filter(unfilled).map(|column| column_unfilled(&column.name)).collect()
 }
 
 fn index_problem(table: &Table, keys: &[String], catalogue: &Catalogue) -> Option<Problem> {

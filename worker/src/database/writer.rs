@@ -6,11 +6,11 @@ use std::time::Duration;
 use durable_write_crds::DurableWritePipelineSpec;
 use durable_write_crds::conditions::reasons;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::time::timeout;
 
 use super::failure::failure;
-use super::plan::{Plan, plan, table_missing};
+use super::plan::{self, Plan, plan, table_missing};
 use super::seek::{Answer, Target, seek};
 use super::tls::connect_options;
 use super::{catalogue, durability, encode, fault_column};
@@ -21,6 +21,8 @@ use crate::sink::{Class, Found, Sink, WriteError};
 
 /// A connection that is not there by then is given up.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// A connection does not keep the buffer of a statement that is larger than this, in bytes.
+const LARGE: usize = 1 << 20;
 
 /// The database of a pipeline.
 #[derive(Debug)]
@@ -61,6 +63,17 @@ impl Postgres {
         let credentials = self.mounts.credentials(&database.credentials.secret_ref)?;
         let authorities = self.mounts.authorities(&database.tls)?;
         Ok(connect_options(&self.pipeline, database, &target.endpoint, &credentials, &authorities))
+    }
+
+    /// A NOT NULL column that the manifest does not fill is no message's fault, unless it is one of a table that a trigger writes to: when
+    /// other messages can be written.
+    fn unless_unfilled(&self, failure: WriteError) -> WriteError {
+        match (failure.sqlstate.as_deref(), &failure.column) {
+            (Some("23502"), Some(column)) if self.spec.target.columns.iter().all(|filled| filled.name != *column) => {
+                WriteError { class: Class::Ambiguous, problem: plan::column_unfilled(column), ..failure }
+            }
+            _ => failure,
+        }
     }
 
     /// Asks a server whether it is the writer, on the connection that stands or on a new one.
@@ -124,10 +137,14 @@ impl Sink for Postgres {
                 query = query.bind(encode::missing(rows, number));
             }
         }
-        match query.execute(&mut *connection).await {
+        let answer = query.execute(&mut *connection).await;
+        if rows.iter().map(|row| row.row_bytes()).sum::<usize>() > LARGE {
+            connection.shrink_buffers();
+        }
+        match answer {
             Ok(done) => Ok(done.rows_affected()),
             Err(error) => {
-                let mut failure = failure(&error);
+                let mut failure = self.unless_unfilled(failure(&error));
                 if let ([row], Class::RowFault, None) = (rows, failure.class, &failure.column) {
                     failure.column = fault_column::find(connection, &plan, &self.spec.target.columns, row).await;
                 }

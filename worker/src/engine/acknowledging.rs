@@ -16,6 +16,8 @@ use crate::queue::{EntryError, Failures, QueueError};
 const BATCH: usize = 10;
 /// How many delete calls may be under way.
 const CALLS: usize = 16;
+/// How many dead letters may be on their way: each is in memory several times.
+const DEAD_LETTER_CALLS: usize = 4;
 /// After so long without a successful delete nothing more is received.
 const FAILING: Duration = Duration::from_secs(30);
 
@@ -31,6 +33,7 @@ pub(super) struct Acknowledging {
     tries: u32,
     /// Messages for the dead-letter queue, with the time before which each is not sent.
     dead: VecDeque<(Key, Instant)>,
+    dead_letter_calls: usize,
     /// Why the dead-letter queue refused the last message.
     refused: Option<Problem>,
 }
@@ -57,7 +60,8 @@ impl Acknowledging {
     pub(super) fn wake_at(&self, linger: Duration) -> Option<Instant> {
         let due = |since: Instant| self.retry_at.map_or(since + linger, |retry_at| retry_at.max(since + linger));
         let deletes = self.waiting_since.filter(|_| self.calls < CALLS).map(due);
-        self.dead.front().map(|(_, time)| *time).into_iter().chain(deletes).min()
+        let dead_letters = self.dead.front().filter(|_| self.dead_letter_calls < DEAD_LETTER_CALLS).map(|(_, time)| *time);
+        dead_letters.into_iter().chain(deletes).min()
     }
 }
 
@@ -127,6 +131,9 @@ impl Engine {
     /// Sends copies to the dead-letter queue.
     pub(super) fn send_dead_letters(&mut self, now: Instant) {
         for _ in 0..self.acknowledging.dead.len() {
+            if self.acknowledging.dead_letter_calls >= DEAD_LETTER_CALLS {
+                return;
+            }
             let Some((key, time)) = self.acknowledging.dead.pop_front() else { return };
             let Some(held) = self.messages.get(key).filter(|held| held.place == Place::DeadLetter) else { continue };
             if time > now {
@@ -135,12 +142,14 @@ impl Engine {
                 self.cut(key); // Another consumer has it, or will.
             } else if let (Some(handle), Some(fault)) = (self.handle_of(key), held.fault.clone()) {
                 let key = self.decoder.key_text(&handle.record);
+                self.acknowledging.dead_letter_calls += 1;
                 self.effects.push(Effect::DeadLetter { handle, fault, key });
             }
         }
     }
 
     pub(super) fn on_dead_lettered(&mut self, key: Key, result: Result<(), QueueError>, now: Instant) {
+        self.acknowledging.dead_letter_calls -= 1;
         match result {
             Ok(()) => {
                 self.counters.dead_lettered += 1;

@@ -11,7 +11,9 @@ use super::{Effect, Engine};
 use crate::problem::Problem;
 use crate::sink::{Class, WriteError};
 
-/// The longest pause before a pipeline fault is tried again.
+/// The shortest pause before a pipeline fault is tried again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// A statement that takes longer than this may hang on a server that is no longer the writer: the writer is sought beside it. A batch usually
 /// takes some milliseconds, and a search costs each server a connection.
@@ -140,7 +142,7 @@ impl Engine {
     /// No message can be written although the writer is there: wait, longer each time, and try again.
     pub(super) fn pause(&mut self, problem: Problem, now: Instant) {
         let tries = self.phase.doubt().map_or(0, |doubt| doubt.tries) + 1;
-        let pause = Duration::from_millis(500 << tries.min(6)).min(LONGEST_PAUSE);
+        let pause = SHORTEST_PAUSE.saturating_mul(1 << tries.min(6)).min(LONGEST_PAUSE);
         if tries == 1 {
             tracing::warn!(reason = problem.reason, %problem, held = self.messages.len(), "nothing can be written; holding");
         }
@@ -149,6 +151,13 @@ impl Engine {
             self.database.fault = Some(problem.clone());
         }
         self.phase = Phase::Paused { doubt: Doubt { problem, tries }, until: now + pause };
+    }
+
+    /// Tries again soon.
+    pub(super) fn shorten_pause(&mut self, now: Instant) {
+        if let Phase::Paused { until, .. } = &mut self.phase {
+            *until = now + SHORTEST_PAUSE;
+        }
     }
 
     /// A message was committed: all doubts are over.

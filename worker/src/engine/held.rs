@@ -41,8 +41,20 @@ pub(super) struct Held {
     /// What is wrong with it, where that is known.
     pub(super) fault: Option<RowFault>,
     /// Not to be tried again before this.
-    pub(super) not_before: Option<Instant>,
+    not_before: Option<Instant>,
+    /// How often it failed alone.
+    failures: u32,
+    /// What it takes in memory.
     bytes: u64,
+    /// The values of its row.
+    pub(super) row_bytes: u64,
+}
+
+impl Held {
+    /// True when it is not to be tried yet.
+    pub(super) fn waits(&self, now: Instant) -> bool {
+        self.not_before.is_some_and(|time| time > now)
+    }
 }
 
 /// All messages that the worker holds.
@@ -52,8 +64,8 @@ pub(super) struct Messages {
     all: BTreeMap<Key, Held>,
     next: Key,
     bytes: u64,
-    /// Pending messages of a standard queue.
-    loose: BTreeSet<Key>,
+    /// Pending messages of a standard queue: those that have failed less often first.
+    loose: BTreeSet<(u32, Key)>,
     groups: HashMap<Arc<str>, Group>,
     /// Groups that may have something to write, the one that waits longest first.
     turn: VecDeque<Arc<str>>,
@@ -61,6 +73,8 @@ pub(super) struct Messages {
     queued: HashSet<Arc<str>>,
     /// How many are at each place.
     counts: [usize; 5],
+    /// How many have failed alone at least once.
+    failed: usize,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +96,7 @@ impl Messages {
             turn: VecDeque::new(),
             queued: HashSet::new(),
             counts: [0; 5],
+            failed: 0,
         }
     }
 
@@ -89,10 +104,20 @@ impl Messages {
     pub(super) fn insert(&mut self, record: Record, fault: Option<RowFault>, received: Instant, deadline: Instant) {
         let key = self.next;
         self.next += 1;
-        let bytes = u64::try_from(record.message.bytes()).unwrap_or(u64::MAX);
+        let [bytes, row_bytes] = [record.bytes(), record.row_bytes()].map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
         self.bytes += bytes;
-        let held =
-            Held { record: Arc::new(record), place: Place::Pending, received, deadline, extending: false, fault, not_before: None, bytes };
+        let held = Held {
+            record: Arc::new(record),
+            place: Place::Pending,
+            received,
+            deadline,
+            extending: false,
+            fault,
+            not_before: None,
+            failures: 0,
+            bytes,
+            row_bytes,
+        };
         self.all.insert(key, held);
         self.note(Place::Pending, 1);
         self.make_pending(key);
@@ -129,12 +154,30 @@ impl Messages {
         self.counts.get(place as usize).copied().unwrap_or(0)
     }
 
+    /// How many have failed alone at least once.
+    pub(super) fn failed(&self) -> usize {
+        self.failed
+    }
+
     /// Forgets a message.
     pub(super) fn remove(&mut self, key: Key) {
         self.leave(key);
         if let Some(held) = self.all.remove(&key) {
             self.bytes -= held.bytes;
+            self.failed -= usize::from(held.failures > 0);
         }
+    }
+
+    /// Makes a message that failed alone pending again: behind the others, and on a standard queue not in their way.
+    pub(super) fn put_back(&mut self, key: Key, not_before: Option<Instant>) {
+        self.leave(key);
+        let Some(held) = self.all.get_mut(&key) else { return };
+        held.place = Place::Pending;
+        held.not_before = not_before;
+        held.failures += 1;
+        self.failed += usize::from(held.failures == 1);
+        self.note(Place::Pending, 1);
+        self.make_pending(key);
     }
 
     /// Moves a message to another place.
@@ -165,9 +208,9 @@ impl Messages {
         self.group_of(one).is_some_and(|group| self.group_of(other) == Some(group))
     }
 
-    /// Chooses pending messages for one lane, up to `rows` and `bytes`, and moves them there. A first message is taken whatever its size.
-    pub(super) fn take(&mut self, rows: usize, bytes: usize, now: Instant) -> Vec<Key> {
-        let mut batch = Batch { rows, bytes, keys: Vec::new() };
+    /// Chooses pending messages for one lane, as many as there is room for, and moves them there.
+    pub(super) fn take(&mut self, room: Room, now: Instant) -> Vec<Key> {
+        let mut batch = Batch { room, keys: Vec::new() };
         if self.fifo {
             for _ in 0..self.turn.len() {
                 let Some(name) = self.turn.pop_front() else { break };
@@ -181,12 +224,12 @@ impl Messages {
                 } else {
                     self.queued.remove(&name);
                 }
-                if batch.keys.len() >= batch.rows {
+                if batch.keys.len() >= batch.room.rows {
                     break;
                 }
             }
         } else {
-            self.fill(&mut batch, self.loose.iter().copied(), now);
+            self.fill(&mut batch, self.loose.iter().map(|(_, key)| *key), now);
         }
         for &key in &batch.keys {
             self.put(key, Place::Writing);
@@ -199,8 +242,8 @@ impl Messages {
         let before = batch.keys.len();
         for key in keys {
             let Some(held) = self.all.get(&key) else { continue };
-            let ready = held.not_before.is_none_or(|time| time <= now);
-            if ready && !batch.add(key, held.record.message.body.len()) || !ready && self.fifo {
+            let ready = !held.waits(now);
+            if ready && !batch.add(key, held) || !ready && self.fifo {
                 break;
             }
         }
@@ -223,7 +266,8 @@ impl Messages {
     fn make_pending(&mut self, key: Key) {
         match self.group_of(key) {
             None => {
-                self.loose.insert(key);
+                let failures = self.all.get(&key).map_or(0, |held| held.failures);
+                self.loose.insert((failures, key));
             }
             Some(name) => {
                 self.groups.entry(name.clone()).or_default().pending.insert(key);
@@ -236,13 +280,13 @@ impl Messages {
 
     /// Takes a message out of where it is.
     fn leave(&mut self, key: Key) {
-        let Some(place) = self.all.get(&key).map(|held| held.place) else { return };
+        let Some((place, failures)) = self.all.get(&key).map(|held| (held.place, held.failures)) else { return };
         let group = self.group_of(key);
         self.note(place, -1);
         match place {
             Place::Pending => match &group {
                 None => {
-                    self.loose.remove(&key);
+                    self.loose.remove(&(failures, key));
                 }
                 Some(name) => {
                     self.groups.get_mut(name).map(|group| group.pending.remove(&key));
@@ -263,19 +307,35 @@ impl Messages {
     }
 }
 
+/// What a lane may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) rows: usize,
+    /// Of message bodies; a first message is taken whatever its size.
+    pub(super) body_bytes: usize,
+    /// Of the values of rows.
+    pub(super) row_bytes: u64,
+    /// A first message is taken also when its values do not fit: nothing else would make room for it.
+    pub(super) at_least_one: bool,
+}
+
 struct Batch {
-    rows: usize,
-    bytes: usize,
+    room: Room,
     keys: Vec<Key>,
 }
 
 impl Batch {
     /// Adds a message when it fits.
-    fn add(&mut self, key: Key, bytes: usize) -> bool {
-        let fits = self.keys.len() < self.rows && (bytes <= self.bytes || self.keys.is_empty());
+    fn add(&mut self, key: Key, held: &Held) -> bool {
+        let (room, body_bytes) = (&mut self.room, held.record.message.body.len());
+        let first = self.keys.is_empty();
+        let fits = self.keys.len() < room.rows
+            && (body_bytes <= room.body_bytes || first)
+            && (held.row_bytes <= room.row_bytes || first && room.at_least_one);
         if fits {
             self.keys.push(key);
-            self.bytes = self.bytes.saturating_sub(bytes);
+            room.body_bytes = room.body_bytes.saturating_sub(body_bytes);
+            room.row_bytes = room.row_bytes.saturating_sub(held.row_bytes);
         }
         fits
     }

@@ -48,11 +48,13 @@ pub(super) struct Lane {
     pub(super) tries: u32,
     /// How its messages ended, in their order.
     pub(super) ends: Vec<(Key, End)>,
+    /// What its statements take in memory.
+    pub(super) bytes: u64,
 }
 
 impl Lane {
-    pub(super) fn new(keys: Vec<Key>, now: Instant) -> Self {
-        Self { rest: vec![keys], current: Vec::new(), write: None, started: now, not_before: None, tries: 0, ends: Vec::new() }
+    pub(super) fn new(keys: Vec<Key>, bytes: u64, now: Instant) -> Self {
+        Self { rest: vec![keys], current: Vec::new(), write: None, started: now, not_before: None, tries: 0, ends: Vec::new(), bytes }
     }
 
     /// Makes the next part the current one. False when nothing is left to write.

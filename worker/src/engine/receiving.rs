@@ -21,8 +21,8 @@ const POLLS: usize = 16;
 const WAIT: Duration = Duration::from_secs(20);
 /// The same while it is being tested whether messages can be written again.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
-/// A message on the wire is in memory up to three times: in the answer's bytes, unescaped, and as the message.
-const COPIES: u64 = 3;
+/// So many full batches of messages that failed are held at the most: each must be kept invisible by a call now and then.
+const FAILED: usize = 4;
 /// So many failed polls in a row are said.
 const FAILURES: u32 = 3;
 
@@ -45,6 +45,11 @@ impl Receiving {
 
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// What the polls under way may bring, in bytes.
+    pub(super) fn reserved(&self) -> u64 {
+        self.in_flight.values().map(|(bytes, _)| bytes).sum()
     }
 
     /// True when the next receive will surely bring messages.
@@ -83,10 +88,8 @@ impl Engine {
     pub(super) fn start_polls(&mut self, now: Instant) {
         while self.may_poll(now) {
             let Some(facts) = &self.queue.facts else { return };
-            let reserve = u64::try_from(facts.maximum_message_size).unwrap_or(u64::MAX).saturating_mul(COPIES);
-            let reserved: u64 = self.receiving.in_flight.values().map(|(bytes, _)| bytes).sum();
-            let free = self.settings.memory.saturating_sub(self.messages.bytes()).saturating_sub(reserved);
-            let fits = usize::try_from(free / reserve.max(1)).unwrap_or(BATCH).min(BATCH);
+            let (fits, each) = self.room_for_poll(facts.maximum_message_size);
+            let fits = fits.min(BATCH);
             let others = !self.receiving.in_flight.is_empty();
             // However small the budget, one message at a time must get through.
             let maximum = if fits == 0 && self.messages.len() == 0 && !others { 1 } else { fits };
@@ -96,7 +99,7 @@ impl Engine {
             }
             let wait = if self.phase.doubt().is_some() { SHORT_WAIT } else { WAIT };
             let poll = self.number();
-            let bytes = reserve.saturating_mul(u64::try_from(maximum).unwrap_or(u64::MAX));
+            let bytes = each.saturating_mul(u64::try_from(maximum).unwrap_or(u64::MAX));
             self.receiving.in_flight.insert(poll, (bytes, maximum));
             self.effects.push(Effect::Poll { poll, maximum, wait });
         }
@@ -105,12 +108,16 @@ impl Engine {
     fn may_poll(&self, now: Instant) -> bool {
         let Phase::Flowing { proven, doubt } = &self.phase else { return false };
         let polls = self.receiving.in_flight.len();
-        let held = self.messages.len();
-        let wanted = if *proven {
-            polls < self.receiving.target && held + polls * BATCH < (3 * self.settings.max_rows).max(2 * BATCH)
+        // Those that have failed wait, and must not keep others from being received.
+        let fresh = self.messages.len() - self.messages.failed();
+        let rows = self.settings.max_rows.max(2 * BATCH);
+        let wanted = if self.messages.failed() >= FAILED * rows {
+            false
+        } else if *proven {
+            polls < self.receiving.target && fresh + polls * BATCH < 3 * rows
         } else if doubt.is_some() {
             // Only a message that can be written proves that messages can be written: those held may all be bad.
-            polls == 0 && held < self.settings.max_rows.max(2 * BATCH)
+            polls == 0 && fresh < rows
         } else {
             polls == 0 && self.messages.pending() == 0 && self.lanes.is_empty()
         };

@@ -163,7 +163,15 @@ impl Engine {
                 reasons::TOO_MANY_DUPLICATES,
                 "more than half of the messages that came for the first time had their row already: is idempotency.targetKey what tells one message from another?".to_owned(),
             ),
-            Phase::Flowing { doubt: None, .. } => (Some(true), reasons::OK, "messages can be written".to_owned()),
+            Phase::Flowing { doubt: None, .. } => (Some(true), reasons::OK, self.flowing_message()),
+        }
+    }
+
+    fn flowing_message(&self) -> String {
+        match self.messages.failed() {
+            0 => "messages can be written".to_owned(),
+            // Without the number, which changes too often for a condition.
+            _ => "messages can be written; some lack a partition or a row that they refer to, and are held and tried again".to_owned(),
         }
     }
 

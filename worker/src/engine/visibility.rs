@@ -11,12 +11,26 @@ use crate::queue::{Failures, Handle, QueueError};
 
 /// Visibility is extended when less than this is left of it.
 const EXTEND_BEFORE: Duration = Duration::from_secs(30);
+/// A message is given up when less than this is left of its visibility: it would not be written in time.
+const MARGIN: Duration = Duration::from_secs(1);
+/// How often the held messages are looked through.
+const TEND_EVERY: Duration = Duration::from_millis(100);
 /// How many messages one call takes.
 const BATCH: usize = 10;
 
 impl Engine {
-    pub(super) fn tend_visibility(&mut self, now: Instant) {
+    /// Looks through all held messages, which is too much work for every event.
+    pub(super) fn tend_held(&mut self, now: Instant) {
+        if now < self.tend_at && !self.draining {
+            return;
+        }
+        self.tend_at = now + TEND_EVERY;
         self.give_back(now);
+        self.drop_expired(now);
+        self.extend(now);
+    }
+
+    fn extend(&mut self, now: Instant) {
         let due: Vec<Key> = self
             .messages
             .iter()
@@ -54,24 +68,45 @@ impl Engine {
         }
     }
 
-    /// Gives back what has been held too long, and, when the worker ends and nothing can be written, all.
+    /// Gives back what has been held through an outage for too long, and, when the worker ends and nothing can be written, all.
+    ///
+    /// While it is the pipeline that is in doubt, messages are received to try them, so that giving them back would spend receives.
     fn give_back(&mut self, now: Instant) {
         let flowing = self.phase.is_flowing();
         let ending = self.draining && self.receiving.in_flight() == 0;
-        if flowing && !ending && (self.phase.is_proven() || self.phase.doubt().is_none()) {
+        let outage = !flowing && self.phase.doubt().is_none();
+        if !outage && !ending {
             return;
         }
         let keys: Vec<Key> = self
             .messages
             .iter()
             .filter(|(_, held)| held.place == Place::Pending)
-            .filter(|(_, held)| {
-                let later = held.not_before.is_some_and(|time| time > now);
-                now >= held.received + HOLD || ending && (!flowing || later)
-            })
+            .filter(|(_, held)| outage && now >= held.received + HOLD || ending && (!flowing || held.waits(now)))
             .map(|(key, _)| key)
             .collect();
         self.release(keys);
+    }
+
+    /// Messages whose visibility is over are no longer ours to write, nor is what comes behind them in their group.
+    fn drop_expired(&mut self, now: Instant) {
+        let expired: Vec<Key> = self
+            .messages
+            .iter()
+            .filter(|(_, held)| held.place == Place::Pending && held.deadline <= now + MARGIN)
+            .map(|(key, _)| key)
+            .collect();
+        for key in expired {
+            self.cut(key);
+        }
+    }
+
+    /// Gives up a message and all that is behind it in its group: another consumer may have them.
+    pub(super) fn cut(&mut self, key: Key) {
+        let behind = self.messages.pending_behind(key);
+        self.counters.released += 1;
+        self.messages.remove(key);
+        self.release(behind);
     }
 
     /// Gives messages back to the queue, in their order.

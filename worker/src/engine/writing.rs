@@ -6,7 +6,7 @@ use durable_write_crds::conditions::reasons;
 use tokio::time::Instant;
 
 use super::flow::Phase;
-use super::held::{Key, Place};
+use super::held::{Held, Key, Place, Room};
 use super::lane::{End, Failure, Lane};
 use super::{Effect, Engine, HOLD};
 use crate::fault::RowFault;
@@ -19,16 +19,18 @@ const TRIES: u32 = 8;
 const PREPARES: u32 = 2;
 /// How long a message that may be writable later waits between two tries.
 const LATER: Duration = Duration::from_secs(5);
-/// A message is not written when less than this is left of its visibility.
-const MARGIN: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Starts lanes while there is something to write, a connection for it, and room for what is written and not yet deleted.
     pub(super) fn start_lanes(&mut self, now: Instant) {
         while self.may_start_lane(now) {
-            self.drop_expired(now);
-            let rows = self.settings.max_rows;
-            let mut keys = self.messages.take(rows, self.settings.max_bytes, now);
+            let room = Room {
+                rows: self.settings.max_rows,
+                body_bytes: self.settings.max_bytes,
+                row_bytes: self.room_for_lane(),
+                at_least_one: self.lanes.is_empty(),
+            };
+            let mut keys = self.messages.take(room, now);
             if keys.is_empty() {
                 return;
             }
@@ -37,7 +39,8 @@ impl Engine {
             }
             self.receiving.taken(self.messages.pending() > 0, now);
             let number = self.number();
-            let mut lane = Lane::new(keys, now);
+            let bytes = self.lane_bytes(&keys);
+            let mut lane = Lane::new(keys, bytes, now);
             self.set_undecodable_aside(&mut lane);
             self.lanes.insert(number, lane);
             self.advance(number, now);
@@ -206,34 +209,29 @@ impl Engine {
 
     /// Decides about the messages that failed alone: the messages are bad, or the pipeline is.
     fn end_lane(&mut self, lane: Lane, now: Instant) {
-        let outcomes = lane.ends.iter().filter_map(|(key, end)| {
-            let signature = match end {
-                End::Committed => None,
-                End::Failed(failure) => Some(failure.fault.signature()),
-            };
-            // Committed ones may be deleted and forgotten by now: their ids matter little.
-            let id = self.messages.get(*key).map_or("", |held| held.record.message.id.as_str());
-            (signature.is_none() || !id.is_empty()).then_some((id, signature))
-        });
         let doubtful = if lane.has_committed() { None } else { lane.doubtful().map(|failure| failure.problem.clone()) };
-        let poisoned = doubtful.is_none() && self.breaker.record(outcomes);
-        let failures: Vec<(Key, Failure)> = lane
-            .ends
-            .iter()
-            .filter_map(|(key, end)| match end {
-                End::Failed(failure) => Some((*key, failure.clone())),
-                End::Committed => None,
-            })
-            .collect();
+        let poisoned = doubtful.is_none() && self.open_breaker(&lane, now);
         for key in lane.unwritten() {
             self.messages.put(key, Place::Pending);
         }
+        let failures: Vec<(Key, Failure)> = lane
+            .ends
+            .into_iter()
+            .filter_map(|(key, end)| match end {
+                End::Failed(failure) => Some((key, failure)),
+                End::Committed => None,
+            })
+            .collect();
         let pause = doubtful.or_else(|| if poisoned { failures.first().map(|(_, failure)| too_many(&failure.fault)) } else { None });
         if let Some(problem) = pause {
             for (key, _) in failures {
-                self.messages.put(key, Place::Pending);
+                self.messages.put_back(key, None);
             }
             self.pause(problem, now);
+            // Where there is no order, one that was not tried yet may be good.
+            if !self.settings.fifo && self.messages.pending() > self.messages.failed() {
+                self.shorten_pause(now);
+            }
             return;
         }
         for (key, failure) in failures {
@@ -241,38 +239,32 @@ impl Engine {
         }
     }
 
+    /// Tells the breaker how the messages of a lane ended, without those that are held. True when none may be dead-lettered.
+    fn open_breaker(&mut self, lane: &Lane, now: Instant) -> bool {
+        let outcomes = lane.ends.iter().filter_map(|(key, end)| {
+            let held = self.messages.get(*key);
+            match end {
+                // It may be deleted and forgotten by now: its id matters little.
+                End::Committed => Some((held.map_or("", |held| held.record.message.id.as_str()), None)),
+                End::Failed(failure) => {
+                    let held = held.filter(|held| !is_held(failure, held, now))?;
+                    Some((held.record.message.id.as_str(), Some(failure.fault.signature())))
+                }
+            }
+        });
+        self.breaker.record(outcomes)
+    }
+
     /// One bad message among good ones.
     fn settle(&mut self, key: Key, failure: Failure, now: Instant) {
         let Some(held) = self.messages.get_mut(key) else { return };
-        if failure.class == Class::HoldThenRowFault && now < held.received + HOLD {
-            held.not_before = Some(now + LATER);
-            self.messages.put(key, Place::Pending);
+        if is_held(&failure, held, now) {
+            self.messages.put_back(key, Some(now + LATER));
         } else {
             held.fault = Some(failure.fault);
             self.messages.put(key, Place::DeadLetter);
             self.acknowledging.dead_letter(key, now);
         }
-    }
-
-    /// Messages whose visibility is over are no longer ours to write, nor is what comes behind them in their group.
-    fn drop_expired(&mut self, now: Instant) {
-        let expired: Vec<Key> = self
-            .messages
-            .iter()
-            .filter(|(_, held)| held.place == Place::Pending && held.deadline <= now + MARGIN)
-            .map(|(key, _)| key)
-            .collect();
-        for key in expired {
-            self.cut(key);
-        }
-    }
-
-    /// Gives up a message and all that is behind it in its group: another consumer may have them.
-    pub(super) fn cut(&mut self, key: Key) {
-        let behind = self.messages.pending_behind(key);
-        self.counters.released += 1;
-        self.messages.remove(key);
-        self.release(behind);
     }
 
     fn count_written(&mut self, keys: &[Key], inserted: u64) {
@@ -285,6 +277,11 @@ impl Engine {
             .duplicates
             .record(keys.len() - again.min(keys.len()), usize::try_from(skipped).unwrap_or(usize::MAX).saturating_sub(again));
     }
+}
+
+/// True when a message that failed alone may be writable later.
+fn is_held(failure: &Failure, held: &Held, now: Instant) -> bool {
+    failure.class == Class::HoldThenRowFault && now < held.received + HOLD
 }
 
 fn too_many(fault: &RowFault) -> Problem {

@@ -9,7 +9,7 @@ use durable_write_worker::problem::Problem;
 use durable_write_worker::sink::{Class, Found, Sink, WriteError};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// What the writer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +29,10 @@ struct State {
     /// Keys in the order of their commits.
     order: Vec<String>,
     statements: u64,
-    attempts: Vec<Instant>,
     /// Every row fails with this.
     fault: Option<(Class, &'static str)>,
+    /// Messages of the kind `homeless` have a partition.
+    partition: bool,
 }
 
 #[derive(Clone)]
@@ -49,8 +50,8 @@ impl ModelDatabase {
             rows: HashMap::new(),
             order: Vec::new(),
             statements: 0,
-            attempts: Vec::new(),
             fault: None,
+            partition: false,
         };
         Self { state: Arc::new(Mutex::new(state)), random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))), lost_reply: Arc::default() }
     }
@@ -66,6 +67,11 @@ impl ModelDatabase {
 
     pub fn set_fault(&self, fault: Option<(Class, &'static str)>) {
         self.state.lock().unwrap().fault = fault;
+    }
+
+    /// Makes the partition that messages of the kind `homeless` lack.
+    pub fn add_partition(&self) {
+        self.state.lock().unwrap().partition = true;
     }
 
     pub fn rows(&self) -> HashMap<String, u32> {
@@ -96,8 +102,7 @@ impl Sink for ModelDatabase {
     async fn seek(&self, report: impl Fn(Problem) + Send + Sync) -> Found<u64> {
         loop {
             {
-                let mut state = self.state.lock().unwrap();
-                state.attempts.push(Instant::now());
+                let state = self.state.lock().unwrap();
                 if state.writer == Writer::Up {
                     let generation = state.generation;
                     return Found { connection: generation, identity: generation.to_string(), name: format!("writer-{generation}") };
@@ -146,6 +151,9 @@ impl Sink for ModelDatabase {
             }
             if rows.iter().any(|row| row.message.body.contains("bad")) {
                 return Err(error(Class::RowFault, "22P02"));
+            }
+            if !state.partition && rows.iter().any(|row| row.message.body.contains("homeless")) {
+                return Err(error(Class::HoldThenRowFault, "23514"));
             }
             if rows.iter().any(|row| row.message.body.contains("raise")) {
                 return Err(error(Class::Ambiguous, "P0001"));

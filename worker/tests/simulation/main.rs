@@ -259,6 +259,29 @@ async fn one_message_that_a_trigger_refuses_does_not_stop_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_many_messages_lack_a_partition_the_others_pass_and_none_is_dead_lettered() {
+    let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
+    for number in 0..150 {
+        queue.send(&format!("h{number}"), "g", &format!(r#"{{"id": "h{number}", "kind": "homeless"}}"#));
+    }
+    let mut worker = Worker::start(false, &queue, &database);
+    worker.until("that nothing can be written", |state| state.flowing.reason == "StatementFailed").await;
+    let sent = send(&queue, 100, 1, 0);
+    let written = async {
+        while database.rows().len() < sent.len() {
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), written).await.expect("the others do not pass");
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(queue.dead(), HashMap::new());
+    database.add_partition();
+    until_empty(&queue).await;
+    assert_eq!((database.rows().len(), queue.most_receives()), (250, 1));
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn bad_messages_among_good_ones_are_dead_lettered_at_their_first_receive() {
     let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
     let sent = send(&queue, 1000, 1, 100);
