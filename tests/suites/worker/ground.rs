@@ -127,7 +127,7 @@ impl Pipeline {
         let sqs = Sqs::shared().await.unwrap();
         let client = sqs.client();
         let (queue, dead_letters) = sqs::create_queue_with_dead_letters(&client, queue, 5).await.unwrap();
-        let name = queue.name.trim_end_matches(".fifo").to_owned();
+        let name = queue.name.replace('.', "-");
         let manifest = json!({
             "apiVersion": "durablewrite.dev/v1alpha1",
             "kind": "DurableWritePipeline",

@@ -44,10 +44,6 @@ impl Phase {
         matches!(self, Self::Flowing { .. })
     }
 
-    pub(super) fn is_proven(&self) -> bool {
-        matches!(self, Self::Flowing { proven: true, .. })
-    }
-
     pub(super) fn doubt(&self) -> Option<&Doubt> {
         match self {
             Self::Seeking => None,

@@ -5,8 +5,8 @@ use super::Engine;
 use super::held::Key;
 
 /// How often a message is in memory while it is received: the answer in the pieces in which it came and as a whole, each up to twice as long
-/// as the message where every character is escaped.
-const RECEIVE_COPIES: u64 = 4;
+/// as the message where every character is escaped, then the message, and what the allocator has not given back yet. As measured.
+const RECEIVE_COPIES: u64 = 6;
 /// How often the values of a row are in memory while they are written: unescaped, as the statement's parameters, and in the connection's
 /// buffer, which grows by doubling.
 const STATEMENT_COPIES: u64 = 4;

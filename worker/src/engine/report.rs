@@ -149,6 +149,9 @@ impl Engine {
             return (Some(false), reasons::ACKNOWLEDGE_FAILING, message);
         }
         match &self.phase {
+            Phase::Seeking | Phase::Preparing { doubt: None } if self.database.hindrance.is_none() && self.queue.fault.is_some() => {
+                self.queue_ready()
+            }
             Phase::Seeking => match &self.database.hindrance {
                 Some(problem) => (Some(false), problem.reason, format!("{problem}; {} messages are held", self.messages.len())),
                 None => (None, reasons::STARTING, "looking for the writer".to_owned()),
