@@ -7,9 +7,11 @@ TESTBED := target/debug/testbed
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 IMAGE ?= localhost/durable-write:dev
+# Tests wait more than they work.
+TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tools build lint test bench image crds down clean
+.PHONY: help demo tools build lint test soak bench image crds down clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +20,10 @@ demo: build ## All of it at work: 3,000 messages and a failover (first time 20 t
 	$(TESTBED) demo $(if $(ADDRESS),--address $(ADDRESS) --image $(IMAGE))
 
 test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time 45 minutes, later 10)
-	cargo test --workspace
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
+
+soak: tools ## Thirty failovers under load, of the database alone and with workers (about 10 minutes)
+	cargo test --workspace --test aurora --test worker -- --ignored
 
 lint: $(CARGO_DENY) ## Format, clippy, and licences and sources of dependencies
 	cargo fmt --all --check

@@ -28,6 +28,16 @@ async fn load(pipeline: &Pipeline, stop: &AtomicBool) -> Vec<Outgoing> {
 
 #[tokio::test]
 async fn failovers_of_each_kind_under_load_lose_double_and_reorder_nothing() {
+    failovers_under_load(3).await;
+}
+
+#[tokio::test]
+#[ignore = "takes 5 minutes; a part of the soak"]
+async fn thirty_failovers_under_load_lose_double_and_reorder_nothing() {
+    failovers_under_load(30).await;
+}
+
+async fn failovers_under_load(count: usize) {
     let timing = Timing { detection: Duration::from_secs(1), promotion: Duration::from_secs(1), ..Timing::default() };
     let cluster = own_cluster(timing).await;
     let standard = Pipeline::of_orders(cluster.clone(), "failovers").await;
@@ -39,7 +49,7 @@ async fn failovers_of_each_kind_under_load_lose_double_and_reorder_nothing() {
 
     let stop = AtomicBool::new(false);
     let drive = async {
-        for fault in [Fault::WriterKilled, Fault::WriterHangs, Fault::Planned] {
+        for fault in [Fault::WriterKilled, Fault::WriterHangs, Fault::Planned].into_iter().cycle().take(count) {
             let (before, before_groups) = (standard.count().await, groups.count().await);
             cluster.fault(fault).await.unwrap();
             until("both write again", SOON, async || standard.count().await > before && groups.count().await > before_groups).await;
@@ -52,13 +62,11 @@ async fn failovers_of_each_kind_under_load_lose_double_and_reorder_nothing() {
     for (pipeline, workers, sent) in [(&standard, [one, two], &sent), (&groups, [three, four], &sent_groups)] {
         for worker in workers {
             let state = pipeline.emptied(worker, REDELIVERED).await;
-            assert!(state.counters.outages >= 3, "it did not notice three failovers: {:?}", state.counters);
+            assert!(state.counters.outages >= count as u64, "it did not notice {count} failovers: {:?}", state.counters);
             assert_eq!(state.database.writer, Some(cluster.writer().unwrap().name));
         }
         pipeline.assert_exactly(sent).await;
-        if pipeline.queue.name.ends_with(".fifo") {
-            pipeline.assert_in_order().await;
-        }
+        pipeline.assert_in_order().await;
     }
 }
 
