@@ -230,8 +230,9 @@ async fn a_pipeline_fault_dead_letters_nothing_and_mends_itself() {
         database.set_fault(Some((class, sqlstate)));
         let mut worker = Worker::start(false, &queue, &database);
         worker.until(sqlstate, |state| state.flowing.status == Some(false) && state.stalled.status == Some(true)).await;
-        sleep(Duration::from_secs(300)).await;
+        sleep(Duration::from_secs(3600)).await;
         assert!(queue.dead().len() < 20, "{sqlstate}: {} dead letters", queue.dead().len());
+        assert_eq!(queue.most_receives(), 1, "{sqlstate}: a fault that lasts must not use up the receives");
         let dead = queue.dead().len();
         database.set_fault(None);
         worker.until("flow", |state| state.flowing.status == Some(true)).await;
