@@ -30,6 +30,8 @@ pub mod reasons {
     pub const STARTING: &str = "Starting";
     /// The children are being changed.
     pub const PROGRESSING: &str = "Progressing";
+    /// A new version of the workers waits until other pipelines have rolled.
+    pub const WAITING_FOR_ROLLOUTS: &str = "WaitingForRollouts";
     /// Fewer workers are available than wanted.
     pub const WORKERS_UNAVAILABLE: &str = "WorkersUnavailable";
     /// The operator cannot reach the workers' port.

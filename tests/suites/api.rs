@@ -15,5 +15,7 @@ mod ground;
 mod rds;
 #[path = "api/status.rs"]
 mod status;
+#[path = "api/upgrade.rs"]
+mod upgrade;
 #[path = "api/workers.rs"]
 mod workers;

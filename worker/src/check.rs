@@ -5,35 +5,20 @@ mod policy;
 mod queue;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use aws_config::SdkConfig;
-use clap::Args;
-use durable_write_crds::{DurableWritePipeline, layout};
+use durable_write_crds::DurableWritePipeline;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::time::timeout;
 
 use crate::database::failure::failure;
 use crate::database::tls::{Credentials, Endpoint, connect_options};
-use crate::manifest::{self, ManifestError, Mounts};
+use crate::manifest::{Files, ManifestError, Mounts};
 use crate::problem::Problem;
 
 /// A server that has not answered by then is taken for unreachable.
 const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// What is checked.
-#[derive(Args, Clone, Debug)]
-pub struct Arguments {
-    /// The manifest: the same YAML that `kubectl apply` takes
-    pub manifest: PathBuf,
-    /// The folder with secrets/<name>/<key> and configmaps/<name>/<key>, as the pods have it
-    #[arg(long, default_value = layout::MOUNTS)]
-    pub mounts: PathBuf,
-    /// Where an Aurora cluster's instances are, in the form of the topology ConfigMap; by default topology/topology.yaml below --mounts
-    #[arg(long)]
-    pub topology: Option<PathBuf>,
-}
 
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,14 +77,13 @@ impl fmt::Display for Finding {
 ///
 /// # Errors
 /// The AWS SDK cannot be set up.
-pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let pipeline = match manifest::load(&arguments.manifest) {
+pub async fn run(files: &Files) -> anyhow::Result<ExitCode> {
+    let pipeline = match files.load() {
         Ok(pipeline) => pipeline,
         Err(ManifestError::Invalid { problems, .. }) => return Ok(print(&problems.into_iter().map(Finding::from).collect::<Vec<_>>())),
         Err(error) => return Ok(print(&[Finding::fail("manifest", error.to_string())])),
     };
-    let mounts = Mounts::new(&arguments.mounts, arguments.topology.as_deref());
-    let (findings, policy) = examine(&pipeline, &mounts, &crate::aws::configuration().await?).await;
+    let (findings, policy) = examine(&pipeline, &files.mounts(), &crate::aws::configuration().await?).await;
     let result = print(&findings);
     println!(
         "\nThe workers' AWS identity needs this policy. Its rights were not tried out, as that would take or send messages.\n\n{policy:#}"

@@ -1,7 +1,6 @@
 //! `durable-write-worker`: moves the messages of one queue into one table.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -9,7 +8,7 @@ use durable_write_crds::layout;
 use durable_write_worker::database::writer::Postgres;
 use durable_write_worker::decode::Decoder;
 use durable_write_worker::engine::{Engine, Settings};
-use durable_write_worker::manifest::{self, Mounts};
+use durable_write_worker::manifest::Files;
 use durable_write_worker::queue::sqs::Sqs;
 use durable_write_worker::{aws, check, http, run, schema};
 use tokio::net::TcpListener;
@@ -36,21 +35,15 @@ enum Command {
     /// Run a pipeline until SIGTERM; then what is held is finished or given back
     Run(Run),
     /// Check everything that a manifest names, and print the IAM policy that its workers need; nothing is received, sent or written
-    Check(check::Arguments),
+    Check(Files),
     /// Print, or apply, the SQL that the table and the workers' user need
     Schema(schema::Arguments),
 }
 
 #[derive(Args)]
 struct Run {
-    /// The manifest: the same YAML that `kubectl apply` takes
-    manifest: PathBuf,
-    /// The folder with secrets/<name>/<key> and configmaps/<name>/<key>, as the pods have it
-    #[arg(long, default_value = layout::MOUNTS)]
-    mounts: PathBuf,
-    /// Where an Aurora cluster's instances are, in the form of the topology ConfigMap; by default topology/topology.yaml below --mounts
-    #[arg(long)]
-    topology: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// Where to serve /livez, /readyz, /metrics and /state
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], layout::HTTP_PORT)))]
     listen: SocketAddr,
@@ -67,13 +60,13 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
             tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
             run_pipeline(arguments).await.map(|()| std::process::ExitCode::SUCCESS)
         }
-        Command::Check(arguments) => check::run(&arguments).await,
+        Command::Check(files) => check::run(&files).await,
         Command::Schema(arguments) => schema::run(&arguments).await,
     }
 }
 
 async fn run_pipeline(arguments: Run) -> anyhow::Result<()> {
-    let pipeline = manifest::load(&arguments.manifest)?;
+    let pipeline = arguments.files.load()?;
     let name = pipeline.metadata.name.unwrap_or_default();
     let spec = pipeline.spec;
     let (stop_on_terminate, stop_on_interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -83,7 +76,7 @@ async fn run_pipeline(arguments: Run) -> anyhow::Result<()> {
     tracing::info!(pipeline = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let queue = Sqs::new(&aws::configuration().await?, spec.queue.clone());
     let engine = Engine::new(Settings::new(&spec), Decoder::new(&spec), Instant::now());
-    let sink = Postgres::new(&name, spec, Mounts::new(&arguments.mounts, arguments.topology.as_deref()));
+    let sink = Postgres::new(&name, spec, arguments.files.mounts());
     run::run(engine, queue, sink, send, stop(stop_on_terminate, stop_on_interrupt)).await;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use durable_write_crds::conditions::reasons;
-use durable_write_crds::{DurableWritePipeline, GROUP};
+use durable_write_crds::{DurableWritePipeline, GROUP, layout};
 use kube::CustomResourceExt;
 use kube::core::cel::{ValidationError, Validator, apply_defaults};
 use serde_json::Value;
@@ -16,6 +16,35 @@ use serde_json::Value;
 pub use mounts::{Mounts, Server, Servers};
 
 use crate::problem::Problem;
+
+/// Where a pipeline and all that it refers to are found, as each command of the worker takes it.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Files {
+    /// The manifest: the same YAML that `kubectl apply` takes
+    manifest: PathBuf,
+    /// The folder with secrets/<name>/<key> and configmaps/<name>/<key>, as the pods have it
+    #[arg(long, default_value = layout::MOUNTS)]
+    mounts: PathBuf,
+    /// Where an Aurora cluster's instances are, in the form of the topology ConfigMap; by default topology/topology.yaml below --mounts
+    #[arg(long)]
+    topology: Option<PathBuf>,
+}
+
+impl Files {
+    /// Reads and validates the manifest.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self) -> Result<DurableWritePipeline, ManifestError> {
+        load(&self.manifest)
+    }
+
+    /// What the manifest refers to.
+    #[must_use]
+    pub fn mounts(&self) -> Mounts {
+        Mounts::new(&self.mounts, self.topology.as_deref())
+    }
+}
 
 /// Why a manifest cannot be run.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,10 @@
 //! `schema`: the SQL that a pipeline's table and user need, printed or applied. The worker itself never changes a table.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use durable_write_crds::{DurableWritePipelineSpec, layout};
+use durable_write_crds::DurableWritePipelineSpec;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::check::connect;
@@ -13,7 +12,7 @@ use crate::database::catalogue::{self, Catalogue};
 use crate::database::plan::{create_unique_index, has_unique_index, table_missing};
 use crate::database::quote;
 use crate::database::tls::Credentials;
-use crate::manifest::{self, Mounts};
+use crate::manifest::{Files, Mounts};
 use crate::problem::Problem;
 
 /// Stands for the user's name where the Secret is not at hand.
@@ -22,17 +21,11 @@ const SOME_USER: &str = "USER_OF_THE_WORKERS";
 /// What is printed or applied.
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {
-    /// The manifest: the same YAML that `kubectl apply` takes
-    pub manifest: PathBuf,
-    /// The folder with secrets/<name>/<key> and configmaps/<name>/<key>, as the pods have it
-    #[arg(long, default_value = layout::MOUNTS)]
-    pub mounts: PathBuf,
-    /// Where an Aurora cluster's instances are, in the form of the topology ConfigMap; by default topology/topology.yaml below --mounts
-    #[arg(long)]
-    pub topology: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// Run the SQL too, in one transaction, as PGUSER with PGPASSWORD (the table's owner); without them as the manifest's user
     #[arg(long)]
-    pub apply: bool,
+    apply: bool,
 }
 
 /// Prints, or applies, what is needed.
@@ -40,9 +33,9 @@ pub struct Arguments {
 /// # Errors
 /// The manifest is not valid; or with `--apply` the database cannot be reached, or refuses.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let pipeline = manifest::load(&arguments.manifest)?;
+    let pipeline = arguments.files.load()?;
     let name = pipeline.metadata.name.unwrap_or_default();
-    let mounts = Mounts::new(&arguments.mounts, arguments.topology.as_deref());
+    let mounts = arguments.files.mounts();
     let user = mounts.credentials(&pipeline.spec.database.credentials.secret_ref);
     let user_name = user.as_ref().map_or(SOME_USER, |user| user.username.as_str());
     println!("-- Pipeline {name}: what its table and its user need, in the database {}.", quote::identifier(&pipeline.spec.database.name));
@@ -124,7 +117,7 @@ mod tests {
     #[test]
     fn without_a_database_the_index_is_a_comment() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/examples/clicks.yaml");
-        let spec = manifest::load(&path).unwrap().spec;
+        let spec = crate::manifest::load(&path).unwrap().spec;
         let statements = statements(&spec, "work\"er", None);
         assert_eq!(
             statements.iter().filter(|statement| !statement.starts_with("--")).collect::<Vec<_>>(),

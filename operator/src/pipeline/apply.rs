@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use durable_write_crds::conditions::reasons;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
@@ -73,6 +74,7 @@ impl Applier<'_> {
         self.ensure(&desired.deployment, &live.deployments).await?;
 
         let mut wanted: Vec<_> = [&desired.manifest, &desired.topology].iter().map(|config_map| config_map.name_any()).collect();
+        wanted.extend(mounted_by(&desired.deployment));
         wanted.extend(mounted_by_old_pods(live));
         self.remove_others(&live.config_maps, &wanted).await?;
         let wanted: Vec<_> = desired.service_account.iter().map(ResourceExt::name_any).collect();
@@ -140,6 +142,11 @@ impl Applier<'_> {
         }
         Ok(())
     }
+}
+
+/// The ConfigMaps that new pods need: those of an older manifest while its template is kept.
+fn mounted_by(deployment: &Deployment) -> impl Iterator<Item = String> {
+    deployment.spec.iter().flat_map(|spec| mounted_config_maps(&spec.template)).map(str::to_owned)
 }
 
 /// The ConfigMaps that pods of older templates may still need for a restart.

@@ -12,6 +12,8 @@ use super::apply::Applied;
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) applied: Applied,
+    /// The pod template that the last look held back, as a hash.
+    pub(super) held_back: Option<String>,
     /// The status that was written last, and the resource version of the pipeline that it was made from: until the watch shows a newer
     /// one, this is the status.
     pub(super) written: Option<(Option<String>, DurableWritePipelineStatus)>,

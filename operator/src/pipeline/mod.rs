@@ -9,6 +9,7 @@ pub(crate) mod fixtures;
 mod memory;
 mod names;
 mod rivals;
+mod rollouts;
 mod status;
 mod stores;
 mod validate;
@@ -35,6 +36,7 @@ use crate::settings::Settings;
 use crate::workers::Poller;
 use apply::{Applier, ApplyError};
 use memory::{Memories, Memory};
+use rollouts::Rollouts;
 use status::{Note, Observed};
 use stores::{Guarded, Stores};
 use validate::{Accepted, Children, Refusal};
@@ -58,6 +60,7 @@ struct Context {
     clusters: Clusters,
     poller: Poller,
     memories: Memories,
+    rollouts: Rollouts,
     recorder: Recorder,
     metrics: Metrics,
 }
@@ -110,6 +113,7 @@ pub async fn run(
         clusters: Clusters::new(rds),
         poller: Poller::new(),
         memories: Memories::default(),
+        rollouts: Rollouts::default(),
         metrics: Metrics::default(),
         settings,
     });
@@ -172,6 +176,7 @@ async fn look(pipeline: &DurableWritePipeline, memory: &mut Memory, context: &Co
         cluster_trouble: cluster_trouble.as_ref(),
         cluster: found.cluster.as_ref(),
         deployment: found.children.deployment(),
+        held_back: memory.held_back.is_some(),
         answers: &found.answers,
         sharing: found.rivals.sharing,
         now: Timestamp::now(),
@@ -189,10 +194,16 @@ async fn apply(
     context: &Context,
 ) -> Result<(), Error> {
     let (namespace, uid) = (pipeline.namespace().unwrap_or_default(), pipeline.uid().unwrap_or_default());
+    let held_back = memory.held_back.take();
     let mut applier =
         Applier { client: &context.client, metrics: &context.metrics, namespace: &namespace, owner: &uid, applied: &mut memory.applied };
     match verdict {
-        Ok(accepted) => applier.apply(&build::build(accepted, &context.settings)?, live).await?,
+        Ok(accepted) => {
+            let mut desired = build::build(accepted, &context.settings)?;
+            let all = || context.stores.deployments.state();
+            memory.held_back = context.rollouts.hold_back(&uid, &mut desired.deployment, live.deployment(), held_back.as_deref(), all);
+            applier.apply(&desired, live).await.inspect_err(|_| context.rollouts.forget(&uid))?;
+        }
         Err(Refusal { children: Children::Remove, .. }) => applier.remove_all(live).await?,
         Err(Refusal { children: Children::Keep, .. }) => {}
     }

@@ -10,6 +10,10 @@ use kube::Resource;
 pub(crate) const MANAGER: &str = "durable-write-operator";
 /// The label that every child carries: the pipeline's name.
 pub(crate) const PIPELINE_LABEL: &str = "durablewrite.dev/pipeline";
+/// On the Deployment: a hash of the pod template as the operator built it.
+pub(super) const TEMPLATE_ANNOTATION: &str = "durablewrite.dev/template";
+/// On the Deployment: the generation of the pipeline that it was made for.
+pub(super) const GENERATION_ANNOTATION: &str = "durablewrite.dev/generation";
 const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 

@@ -17,6 +17,8 @@ pub(super) struct Accepted {
     pub(super) name: String,
     pub(super) namespace: String,
     pub(super) owner: OwnerReference,
+    /// Counts the changes of the spec.
+    pub(super) generation: i64,
     /// How many workers shall run: 0 when suspended.
     pub(super) replicas: i32,
     pub(super) topology: Topology,
@@ -77,6 +79,7 @@ pub(super) fn validate(
         name: pipeline.name_any(),
         namespace,
         owner,
+        generation: pipeline.metadata.generation.unwrap_or_default(),
         replicas: if spec.suspend { 0 } else { spec.workers.replicas },
         topology: topology(&spec.database, cluster, known)?,
         service_account: identity(spec.workers.service_account.as_ref()),

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{consumer::Consumer, rival};
 use crate::aurora::{Aurora, AuroraOptions};
-use crate::scratch::Scratch;
 use crate::sqs::{self, Queue, Sqs};
+use crate::worker::Mounts;
 
 /// The table that is written.
 pub(super) const TABLE: &str = "shop.orders";
@@ -33,7 +33,7 @@ pub(super) struct Ground {
     pub client: aws_sdk_sqs::Client,
     worker: PathBuf,
     /// What the worker's pod would have mounted, and the consumers' logs.
-    mounts: Scratch,
+    mounts: Mounts,
 }
 
 impl Ground {
@@ -43,17 +43,16 @@ impl Ground {
             .with_context(|| format!("no {}: build it with `cargo build --release -p durable-write-worker`", worker.display()))?;
         let aurora = Aurora::start(AuroraOptions::default()).await?;
         let sqs = Sqs::start(&[Ipv4Addr::LOCALHOST.into()], 0).await?;
-        let ground = Self { client: sqs.client(), aurora, sqs, worker, mounts: Scratch::new("bench")? };
+        let ground = Self { client: sqs.client(), aurora, sqs, worker, mounts: Mounts::new()? };
         ground.execute(SCHEMA).await?;
         let role = format!(
             "CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; GRANT USAGE ON SCHEMA shop TO {USER}; GRANT SELECT, INSERT ON {TABLE} TO {USER}"
         );
         ground.execute(&role).await?;
-        let folder = ground.mounts.path();
-        write(&layout::secret_key(folder, "database", "username"), USER)?;
-        write(&layout::secret_key(folder, "database", "password"), PASSWORD)?;
-        write(&layout::config_map_key(folder, "authority", "ca.crt"), ground.aurora.ca_pem())?;
-        write(&folder.join(layout::TOPOLOGY), &serde_json::to_string(&ground.topology())?)?;
+        ground.mounts.write_secret("database", "username", USER)?;
+        ground.mounts.write_secret("database", "password", PASSWORD)?;
+        ground.mounts.write_config_map("authority", "ca.crt", ground.aurora.ca_pem())?;
+        ground.mounts.write_topology(&ground.topology())?;
         Ok(ground)
     }
 
@@ -78,8 +77,8 @@ impl Ground {
 
     /// Starts the worker on a queue.
     pub(super) fn start_worker(&self, queue: &Queue, sqs_endpoint: &str) -> anyhow::Result<Consumer> {
+        self.mounts.write_manifest(&self.manifest(queue).to_string())?;
         let mounts = self.mounts.path();
-        write(&mounts.join(layout::MANIFEST), &self.manifest(queue).to_string())?;
         let mut command = Command::new(&self.worker);
         command.arg("run").arg(mounts.join(layout::MANIFEST)).arg("--mounts").arg(mounts).args(["--listen", "127.0.0.1:0"]);
         command.envs(aws(sqs_endpoint)).env("AWS_EC2_METADATA_DISABLED", "true");
@@ -151,11 +150,4 @@ fn aws(sqs_endpoint: &str) -> [(&'static str, &str); 4] {
         ("AWS_ACCESS_KEY_ID", "testbed"),
         ("AWS_SECRET_ACCESS_KEY", "testbed"),
     ]
-}
-
-/// Writes a file, with the folders above it.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::create_dir_all(path.parent().unwrap_or(path))
-        .and_then(|()| fs::write(path, text))
-        .with_context(|| format!("write {}", path.display()))
 }

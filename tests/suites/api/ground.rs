@@ -62,18 +62,23 @@ impl Ground {
             .kubectl(["wait", "--for=condition=Established", "crd/durablewritepipelines.durablewrite.dev", "--timeout=30s"])
             .await
             .unwrap();
-        let rds = Rds::start();
-        let writes = Writes::default();
-        let config = operator_config(&cluster).await;
-        let operator_address = free_address();
+        let ground =
+            Self { cluster, rds: Rds::start(), operator_address: free_address(), writes: Writes::default(), operator: Mutex::default() };
+        ground.start_operator("localhost/durable-write:test").await;
+        ground
+    }
+
+    /// Starts the operator with that image for workers.
+    pub(crate) async fn start_operator(&self, worker_image: &str) {
         let settings = Settings {
-            listen: operator_address,
-            worker_image: "localhost/durable-write:test".to_owned(),
+            listen: self.operator_address,
+            worker_image: worker_image.to_owned(),
             worker_image_pull_policy: "IfNotPresent".to_owned(),
             worker_env: WorkerEnvironment::default(),
         };
-        let operator = Mutex::new(Some(Operator::start(config, Arc::clone(&writes), rds.client(), settings)));
-        Self { cluster, rds, operator_address, writes, operator }
+        let config = operator_config(&self.cluster).await;
+        let operator = Operator::start(config, Arc::clone(&self.writes), self.rds.client(), settings);
+        *self.operator.lock().unwrap() = Some(operator);
     }
 
     /// Stops the operator and waits until it is gone.

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{metadata, names};
+use super::{BuildError, hash, metadata, names};
 use crate::pipeline::validate::{Accepted, Identity};
 use crate::settings::Settings;
 
@@ -20,9 +20,18 @@ const GRACE_SECONDS: i64 = 25 + 30 + 10;
 const MEMORY_BESIDES_BUDGET: u64 = 64 << 20;
 const HTTP_PORT_NAME: &str = "http";
 
-pub(super) fn build(pipeline: &Accepted, manifest: &str, settings: &Settings) -> Deployment {
-    Deployment {
-        metadata: metadata(pipeline, names::workers(&pipeline.name)),
+pub(super) fn build(pipeline: &Accepted, manifest: &str, settings: &Settings) -> Result<Deployment, BuildError> {
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(names::labels(&pipeline.name)), ..ObjectMeta::default() }),
+        spec: Some(pod(pipeline, manifest, settings)),
+    };
+    let text = serde_json::to_string(&template).map_err(|error| BuildError(error.to_string()))?;
+    let marks = [(names::TEMPLATE_ANNOTATION, hash(&text)), (names::GENERATION_ANNOTATION, pipeline.generation.to_string())];
+    Ok(Deployment {
+        metadata: ObjectMeta {
+            annotations: Some(marks.map(|(name, value)| (name.to_owned(), value)).into()),
+            ..metadata(pipeline, names::workers(&pipeline.name))
+        },
         spec: Some(DeploymentSpec {
             replicas: Some(pipeline.replicas),
             revision_history_limit: Some(2),
@@ -35,14 +44,11 @@ pub(super) fn build(pipeline: &Accepted, manifest: &str, settings: &Settings) ->
                     max_unavailable: Some(IntOrString::String("25%".to_owned())),
                 }),
             }),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(names::labels(&pipeline.name)), ..ObjectMeta::default() }),
-                spec: Some(pod(pipeline, manifest, settings)),
-            },
+            template,
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
-    }
+    })
 }
 
 /// How many of `replicas` workers may be away during a rollout: a quarter, at least one, as Kubernetes computes it.

@@ -7,16 +7,14 @@ use durable_write_crds::layout;
 use durable_write_crds::pipeline::Postgres;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
-use super::{BuildError, metadata, names};
+use super::{BuildError, hash, metadata, names};
 use crate::pipeline::validate::Accepted;
 
 pub(super) fn build(pipeline: &Accepted) -> Result<ConfigMap, BuildError> {
     let text = serde_saphyr::to_string(&normalised(pipeline)).map_err(|error| BuildError(error.to_string()))?;
-    let hash: String = Sha256::digest(text.as_bytes()).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     Ok(ConfigMap {
-        metadata: metadata(pipeline, names::manifest(&pipeline.name, &hash)),
+        metadata: metadata(pipeline, names::manifest(&pipeline.name, &hash(&text))),
         data: Some(BTreeMap::from([(layout::file_name(layout::MANIFEST).to_owned(), text)])),
         immutable: Some(true),
         ..ConfigMap::default()

@@ -10,6 +10,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sha2::{Digest, Sha256};
 
 pub(super) use deployment::{max_unavailable, mounted_config_maps};
 pub(super) use topology::read as read_topology;
@@ -38,7 +39,7 @@ pub(super) fn build(pipeline: &Accepted, settings: &Settings) -> Result<Desired,
         service_account: service_account::build(pipeline),
         topology: topology::build(pipeline)?,
         disruption_budget: disruption_budget::build(pipeline),
-        deployment: deployment::build(pipeline, manifest.metadata.name.as_deref().unwrap_or_default(), settings),
+        deployment: deployment::build(pipeline, manifest.metadata.name.as_deref().unwrap_or_default(), settings)?,
         manifest,
     })
 }
@@ -47,6 +48,11 @@ pub(super) fn build(pipeline: &Accepted, settings: &Settings) -> Result<Desired,
 #[derive(Debug, thiserror::Error)]
 #[error("a document for the workers could not be written: {0}")]
 pub(super) struct BuildError(String);
+
+/// A short hash: two texts of one pipeline that differ have different ones.
+fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+}
 
 fn metadata(pipeline: &Accepted, name: String) -> ObjectMeta {
     ObjectMeta {

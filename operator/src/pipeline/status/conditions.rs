@@ -4,12 +4,13 @@ use durable_write_crds::DurableWritePipelineStatus;
 use durable_write_crds::conditions::{reasons, types};
 use durable_write_crds::layout::HTTP_PORT;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Observed;
 use super::reports::{self, Draft};
 use crate::pipeline::build::max_unavailable;
+use crate::pipeline::rollouts::{self, AT_ONCE};
 use crate::pipeline::validate::Refusal;
 
 /// A condition without time, of that type.
@@ -190,6 +191,7 @@ fn shared(queue_ready: Draft, sharing: usize) -> Draft {
 /// How far the Deployment is.
 struct Rollout<'a> {
     deployment: Option<&'a Deployment>,
+    held_back: bool,
     wanted: i32,
     available: i32,
 }
@@ -200,6 +202,7 @@ impl<'a> Rollout<'a> {
         let status = observed.deployment.and_then(|deployment| deployment.status.as_ref());
         Self {
             deployment: observed.deployment,
+            held_back: observed.held_back,
             wanted: if spec.suspend { 0 } else { spec.workers.replicas },
             available: status.and_then(|status| status.available_replicas).unwrap_or(0),
         }
@@ -212,17 +215,15 @@ impl<'a> Rollout<'a> {
 
     /// Why Kubernetes cannot start workers.
     fn failure(&self) -> Option<String> {
-        let conditions = self.deployment?.status.as_ref()?.conditions.as_deref().unwrap_or_default();
-        let fails = |condition: &&DeploymentCondition| {
-            (condition.type_ == "ReplicaFailure" && condition.status == "True")
-                || (condition.type_ == "Progressing" && condition.status == "False")
-        };
-        let condition = conditions.iter().filter(fails).max_by_key(|condition| condition.type_ == "ReplicaFailure")?;
-        let text = condition.message.clone().unwrap_or_default();
+        let text = rollouts::failure(self.deployment?)?.message.clone().unwrap_or_default();
         Some(format!("Kubernetes cannot start the workers: {text}; look at the events of the pods"))
     }
 
     fn reconciling(&self) -> Draft {
+        if self.held_back {
+            let message = format!("a new version of the workers waits for its turn: {AT_ONCE} pipelines roll at a time");
+            return Draft::new(Some(true), reasons::WAITING_FOR_ROLLOUTS, message);
+        }
         if self.done() {
             return Draft::new(Some(false), reasons::OK, "the workers are as the spec says");
         }

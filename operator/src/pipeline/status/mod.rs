@@ -29,6 +29,8 @@ pub(super) struct Observed<'a> {
     pub(super) cluster_trouble: Option<&'a Refusal>,
     pub(super) cluster: Option<&'a Lookup>,
     pub(super) deployment: Option<&'a Deployment>,
+    /// A new pod template waits until other pipelines have rolled.
+    pub(super) held_back: bool,
     pub(super) answers: &'a [Answer],
     /// How many pipelines elsewhere read the same queue.
     pub(super) sharing: usize,

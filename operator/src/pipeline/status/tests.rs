@@ -15,6 +15,7 @@ struct Scene {
     pipeline: DurableWritePipeline,
     deployment: Option<Deployment>,
     answers: Vec<Answer>,
+    held_back: bool,
     refusal: Option<Refusal>,
     sharing: usize,
     status: DurableWritePipelineStatus,
@@ -33,7 +34,15 @@ impl Scene {
     /// Just made.
     fn new() -> Self {
         let status = DurableWritePipelineStatus::default();
-        let mut scene = Self { pipeline: fixtures::orders(), deployment: None, answers: Vec::new(), refusal: None, sharing: 0, status };
+        let mut scene = Self {
+            pipeline: fixtures::orders(),
+            deployment: None,
+            answers: Vec::new(),
+            held_back: false,
+            refusal: None,
+            sharing: 0,
+            status,
+        };
         scene.at(0);
         scene
     }
@@ -50,6 +59,7 @@ impl Scene {
             cluster_trouble: None,
             cluster: None,
             deployment: self.deployment.as_ref(),
+            held_back: self.held_back,
             answers: &self.answers,
             sharing: self.sharing,
             now: minute(minutes),
@@ -275,6 +285,16 @@ fn a_resumed_pipeline_starts_and_is_not_called_unavailable() {
 }
 
 #[test]
+fn a_new_version_that_waits_for_other_pipelines_is_said_and_touches_nothing_else() {
+    let mut scene = Scene::flowing();
+    scene.held_back = true;
+    scene.at(2);
+    assert_eq!(scene.says(types::RECONCILING), says("True", reasons::WAITING_FOR_ROLLOUTS));
+    assert_eq!(scene.says(types::READY), says("True", reasons::OK));
+    assert_eq!(scene.says(types::FLOWING), says("True", reasons::OK));
+}
+
+#[test]
 fn a_refused_pipeline_says_why() {
     let mut scene = Scene::new();
     scene.refusal =
@@ -301,6 +321,7 @@ fn an_aurora_cluster_that_is_gone_is_said_and_what_workers_see_stays() {
         cluster_trouble: Some(&trouble),
         cluster: Some(&Lookup::Missing),
         deployment: Some(&deployment(8, 8)),
+        held_back: false,
         answers: &vec![answer(well()); 8],
         sharing: 0,
         now: minute(1),
