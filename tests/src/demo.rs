@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::cluster::Cluster;
-use crate::environment::{Access, Image, cluster_folder, example, install, prepare_database, prepare_namespace, wait_until_ready};
+use crate::environment::{Access, Image, RELEASE, cluster_folder, example, install, prepare_database, prepare_namespace, wait_until_ready};
 use crate::progress::Step;
 use crate::tools;
 
@@ -118,7 +118,7 @@ async fn install_product(cluster: &Cluster, access: &Access, image: &Image) -> a
         cluster.load_image(archive).await.context("give the image to the node")?;
     }
     let step = Step::begin(format!("installing the chart with {}", image.reference()), "5 seconds");
-    install(cluster, access, image, &access.sqs).await?;
+    install(cluster, &RELEASE, access, image, &access.sqs).await?;
     step.done();
     Ok(())
 }

@@ -16,7 +16,7 @@ use anyhow::Context;
 
 pub(crate) use self::access::host_and_port;
 pub use self::access::{Access, Role};
-pub use self::chart::{RELEASE, RELEASE_NAMESPACE, install, uninstall};
+pub use self::chart::{RELEASE, Release, install, uninstall};
 pub use self::command::{Arguments, run};
 pub(crate) use self::command::{access_file, lock_file};
 pub use self::database::{SHOP, WORKER, prepare_database, prepare_table};

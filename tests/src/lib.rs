@@ -15,4 +15,5 @@ pub mod scratch;
 pub mod sqs;
 pub mod tools;
 pub mod traffic;
+pub mod wait;
 pub mod worker;

@@ -1,23 +1,10 @@
-//! Waiting for conditions.
-
-use std::time::Duration;
+//! What is waited for when a cluster starts.
 
 use anyhow::bail;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client};
-use tokio::time::{Instant, sleep};
 
-/// Asks again and again until the answer is yes; the error says what was waited for and what the last answer was.
-pub(super) async fn until(what: &str, limit: Duration, mut ask: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let end = Instant::now() + limit;
-    loop {
-        let Err(error) = ask().await else { return Ok(()) };
-        if Instant::now() > end {
-            return Err(error.context(format!("waited {} s for {what}", limit.as_secs())));
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-}
+pub(super) use crate::wait::until;
 
 /// The API server says that it is ready.
 pub(super) async fn api_server(client: &Client) -> anyhow::Result<()> {

@@ -22,7 +22,6 @@ pub(super) const TABLE: &str = "shop.orders";
 const MAX_RECEIVES: u32 = 5;
 /// A backlog of the whole demo is written in seconds.
 const DRAIN: Duration = Duration::from_secs(120);
-const FAIL_OVER: Duration = Duration::from_secs(60);
 
 /// What was seen.
 pub(super) struct Outcome {
@@ -90,25 +89,12 @@ pub(super) async fn drive(access: &Access, messages: u64, per_second: f64) -> an
     Ok(Outcome { report, per_second, write_gap, before, after, rows_by: rows_by.into_iter().collect(), events })
 }
 
-/// Calls for a failover as a person would, and waits until another instance is the writer.
 async fn fail_over(access: &Access, before: &[Role]) -> anyhow::Result<()> {
     let old = before.iter().find(|role| role.writer).context("the cluster has no writer")?;
     eprintln!("· calling FailoverDBCluster: {} is the writer until now …", old.instance);
-    let call = access.rds().failover_db_cluster().db_cluster_identifier(&access.aurora).send().await;
-    call.map_err(|error| anyhow::anyhow!("FailoverDBCluster: {}", DisplayErrorContext(error)))?;
-    let end = Instant::now() + FAIL_OVER;
-    loop {
-        if let Ok(writer) = access.writer().await
-            && writer.instance != old.instance
-        {
-            eprintln!("· {} is the writer now", writer.instance);
-            return Ok(());
-        }
-        if Instant::now() > end {
-            bail!("{} is still the writer after {} s: the log of the environment says why", old.instance, FAIL_OVER.as_secs());
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
+    let new = access.fail_over().await?;
+    eprintln!("· {} is the writer now", new.instance);
+    Ok(())
 }
 
 async fn find_queue(access: &Access, name: &str) -> anyhow::Result<String> {

@@ -1,15 +1,21 @@
 //! How database and queues are reached, from this machine and from pods alike.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use aws_sdk_rds::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_rds::error::DisplayErrorContext;
 use aws_smithy_http_client::Builder;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
 use crate::sqs::{self, REGION};
+use crate::wait;
+
+/// A failover of the local Aurora takes seconds.
+const FAIL_OVER: Duration = Duration::from_secs(60);
 
 /// Endpoints and credentials of the local Aurora and the local SQS.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,6 +105,22 @@ impl Access {
     pub async fn writer(&self) -> anyhow::Result<Role> {
         let Some(writer) = self.roles().await?.into_iter().find(|role| role.writer) else { bail!("the RDS API names no writer") };
         Ok(writer)
+    }
+
+    /// Calls `FailoverDBCluster` as a person would, and waits until another instance is the writer, which it returns.
+    ///
+    /// # Errors
+    /// The call is refused, or the writer stays.
+    pub async fn fail_over(&self) -> anyhow::Result<Role> {
+        let old = self.writer().await?;
+        let call = self.rds().failover_db_cluster().db_cluster_identifier(&self.aurora).send().await;
+        call.map_err(|error| anyhow::anyhow!("FailoverDBCluster: {}", DisplayErrorContext(error)))?;
+        let what = format!("another writer than {}; the log of the local Aurora may say why there is none", old.instance);
+        wait::until(&what, FAIL_OVER, async || {
+            let writer = self.writer().await?;
+            if writer.instance == old.instance { bail!("{} is still the writer", old.instance) } else { Ok(writer) }
+        })
+        .await
     }
 
     /// A connection of the superuser to the writer, over TLS, everything verified.

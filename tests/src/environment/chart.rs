@@ -8,41 +8,52 @@ use super::{Access, Image, checkout};
 use crate::cluster::Cluster;
 use crate::sqs::REGION;
 
-/// The name of the release.
-pub const RELEASE: &str = "durable-write";
-/// The namespace of the release.
-pub const RELEASE_NAMESPACE: &str = "durable-write-system";
+/// A release of the chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// Its name.
+    pub name: &'static str,
+    /// Its namespace.
+    pub namespace: &'static str,
+    /// Whether it brings the definitions: false where those of another release are there.
+    pub definitions: bool,
+}
 
-/// Installs or upgrades the chart and waits until the operator is available; usually 5 s. `sqs` is the endpoint that workers are given: that
+/// The usual release.
+pub const RELEASE: Release = Release { name: "durable-write", namespace: "durable-write-system", definitions: true };
+
+/// Installs or upgrades a release and waits until the operator is available; usually 5 s. `sqs` is the endpoint that workers are given: that
 /// of `access`, or a fault proxy before it.
 ///
 /// # Errors
 /// Helm fails, or the operator does not become available.
-pub async fn install(cluster: &Cluster, access: &Access, image: &Image, sqs: &str) -> anyhow::Result<()> {
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": RELEASE_NAMESPACE}});
-    apply(cluster, &[namespace, aws_secret(RELEASE_NAMESPACE)]).await?;
+pub async fn install(cluster: &Cluster, release: &Release, access: &Access, image: &Image, sqs: &str) -> anyhow::Result<()> {
+    let Release { name, namespace, definitions } = *release;
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    apply(cluster, &[object, aws_secret(namespace)]).await?;
     let chart = checkout()?.join("charts/durable-write");
     let chart = chart.to_str().context("the checkout's path is no text")?;
-    let values = values(access, image, sqs).to_string();
+    let values = values(access, image, sqs, definitions).to_string();
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     std::fs::write(file.path(), values)?;
     let values = file.path().to_str().context("the folder of temporary files is no text")?;
-    let install = ["upgrade", "--install", RELEASE, chart, "--namespace", RELEASE_NAMESPACE, "--values", values];
+    let install = ["upgrade", "--install", name, chart, "--namespace", namespace, "--values", values];
     cluster.helm(install.into_iter().chain(["--wait", "--timeout=3m"])).await.context("install the chart")?;
     Ok(())
 }
 
-/// Uninstalls the chart. Definitions and pipelines stay.
+/// Uninstalls a release. Definitions and pipelines stay.
 ///
 /// # Errors
 /// Helm fails.
-pub async fn uninstall(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.helm(["uninstall", RELEASE, "--namespace", RELEASE_NAMESPACE, "--wait"]).await?;
+pub async fn uninstall(cluster: &Cluster, release: &Release) -> anyhow::Result<()> {
+    cluster.helm(["uninstall", release.name, "--namespace", release.namespace, "--wait"]).await?;
     Ok(())
 }
 
-fn values(access: &Access, image: &Image, sqs: &str) -> Value {
+fn values(access: &Access, image: &Image, sqs: &str, definitions: bool) -> Value {
     json!({
+        "crds": {"install": definitions},
         "image": {"repository": image.repository, "tag": image.tag},
         "aws": {"region": REGION, "endpointUrl": {"sqs": sqs, "rds": access.rds}},
         "workers": {"env": credentials()},

@@ -1,0 +1,21 @@
+//! The whole product on a whole cluster: the chart installed by Helm, pipelines applied by kubectl, a local Aurora, a local SQS, and faults.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "end_to_end/changes.rs"]
+mod changes;
+#[path = "end_to_end/deletion.rs"]
+mod deletion;
+#[path = "end_to_end/example.rs"]
+mod example;
+#[path = "end_to_end/faults.rs"]
+mod faults;
+#[path = "end_to_end/ground.rs"]
+mod ground;
+#[path = "end_to_end/operator.rs"]
+mod operator;
+#[path = "end_to_end/pipeline.rs"]
+mod pipeline;
+#[path = "end_to_end/pods.rs"]
+mod pods;
+#[path = "end_to_end/uninstall.rs"]
+mod uninstall;
