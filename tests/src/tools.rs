@@ -1,5 +1,6 @@
 //! What the testbed needs beside Rust and Go: Debian packages, and programs that are built once into a cache outside the checkout.
 
+mod aws;
 mod build;
 mod debian;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+pub use aws::aws;
 pub use build::{helm, kubernetes, once};
 pub(crate) use debian::install_for_cluster as cluster_packages;
 pub use debian::{install as apt, install_programs as apt_programs};
@@ -24,7 +26,8 @@ pub async fn run(_: Arguments) -> anyhow::Result<()> {
         debian::install_all()?;
         let kubernetes = kubernetes()?;
         let helm = helm()?;
-        println!("kubernetes {}\nhelm       {}", kubernetes.display(), helm.display());
+        let aws = aws()?;
+        println!("kubernetes {}\nhelm       {}\naws        {}", kubernetes.display(), helm.display(), aws.display());
         Ok(())
     })
     .await?

@@ -41,10 +41,11 @@ export AWS_ENDPOINT_URL_SQS={sqs} AWS_ENDPOINT_URL_RDS={rds}
 
 /// A folder with kubectl, helm and aws.
 async fn programs(folder: &Path) -> anyhow::Result<PathBuf> {
-    let (kubernetes, helm) = tokio::task::spawn_blocking(|| anyhow::Ok((tools::kubernetes()?, tools::helm()?))).await??;
+    let (kubernetes, helm, aws) =
+        tokio::task::spawn_blocking(|| anyhow::Ok((tools::kubernetes()?, tools::helm()?, tools::aws()?))).await??;
     let programs = folder.join("bin");
     fs::create_dir_all(&programs)?;
-    for (program, name) in [(kubernetes, "kubectl"), (helm, "helm")] {
+    for (program, name) in [(kubernetes, "kubectl"), (helm, "helm"), (aws, "aws")] {
         let link = programs.join(name);
         match fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -53,22 +54,8 @@ async fn programs(folder: &Path) -> anyhow::Result<PathBuf> {
             _ => symlink(program, &link).with_context(|| format!("link {}", link.display()))?,
         }
     }
-    let aws = programs.join("aws");
-    fs::write(&aws, AWS).with_context(|| format!("write {}", aws.display()))?;
-    fs::set_permissions(&aws, Permissions::from_mode(0o755))?;
     Ok(programs)
 }
-
-/// Calls the AWS CLI of this machine, which looks at `AWS_ENDPOINT_URL_SQS` only from version 2.13.
-const AWS: &str = r#"#!/bin/sh
-PATH=${PATH#*:}
-case $1 in
-  sqs) exec aws --endpoint-url "$AWS_ENDPOINT_URL_SQS" "$@" ;;
-  rds) exec aws --endpoint-url "$AWS_ENDPOINT_URL_RDS" "$@" ;;
-esac
-echo "only sqs and rds are in the demo" >&2
-exit 1
-"#;
 
 fn private(file: &Path, text: &str) -> anyhow::Result<()> {
     let write = || {

@@ -168,6 +168,17 @@ async fn a_move_task_moves_messages_that_were_sent_to_the_dead_letter_queue() {
 }
 
 #[tokio::test]
+async fn a_move_task_on_a_fifo_queue_moves_nothing() {
+    let (bed, dead_letters) = redrive::pair("not-back.fifo", 3).await;
+    let send = bed.client.send_message().queue_url(&dead_letters.url).message_body("sent");
+    send.message_group_id("a").message_deduplication_id("1").send().await.unwrap();
+    let task = bed.client.start_message_move_task().source_arn(&dead_letters.arn).destination_arn(&bed.queue.arn);
+    task.send().await.unwrap();
+    assert!(bed.receive_soon().await.is_empty());
+    assert_eq!(sqs::depth(&bed.client, &dead_letters.url).await.unwrap().visible, 1);
+}
+
+#[tokio::test]
 async fn a_message_that_is_moved_back_keeps_its_id() {
     let (bed, dead_letters) = redrive::pair("moved-back", 1).await;
     bed.send("1").await;

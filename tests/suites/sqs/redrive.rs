@@ -54,7 +54,7 @@ async fn a_move_task_brings_moved_messages_back_with_all_their_receives_ahead() 
     let (bed, dead_letters) = pair("redrive-back", 2).await;
     bed.send("1").await;
     assert!(fail(&bed, 3).await.is_empty(), "the third receive moves it");
-    bed.client.start_message_move_task().source_arn(&dead_letters.arn).send().await.unwrap();
+    bed.client.start_message_move_task().source_arn(&dead_letters.arn).destination_arn(&bed.queue.arn).send().await.unwrap();
     for count in ["1", "2"] {
         let back = bed.receive_soon().await.remove(0);
         assert_eq!(system(&back, Name::ApproximateReceiveCount), Some(count));
