@@ -20,6 +20,7 @@ use durable_write_crds::DurableWritePipeline;
 use durable_write_crds::conditions::{reasons, types};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
@@ -171,7 +172,7 @@ async fn look(pipeline: &DurableWritePipeline, memory: &mut Memory, context: &Co
         refusal: verdict.as_ref().err().or(late.as_ref()),
         cluster_trouble: cluster_trouble.as_ref(),
         cluster: found.cluster.as_ref(),
-        deployment: found.children.deployment(),
+        deployment: applied.as_ref().ok().and_then(Option::as_ref).or(found.children.deployment()),
         answers: &found.answers,
         sharing: found.rivals.sharing,
         now: Timestamp::now(),
@@ -187,16 +188,16 @@ async fn apply(
     live: &dereference::LiveChildren,
     memory: &mut Memory,
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<Option<Deployment>, Error> {
     let (namespace, uid) = (pipeline.namespace().unwrap_or_default(), pipeline.uid().unwrap_or_default());
     let mut applier =
         Applier { client: &context.client, metrics: &context.metrics, namespace: &namespace, owner: &uid, applied: &mut memory.applied };
     match verdict {
-        Ok(accepted) => applier.apply(&build::build(accepted, &context.settings)?, live).await?,
+        Ok(accepted) => return Ok(applier.apply(&build::build(accepted, &context.settings)?, live).await?),
         Err(Refusal { children: Children::Remove, .. }) => applier.remove_all(live).await?,
         Err(Refusal { children: Children::Keep, .. }) => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// An Aurora cluster that is gone while its last known endpoints stay in use.
