@@ -63,22 +63,24 @@ pub(super) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Applies all children, what others need first; then removes what is no longer wanted.
-    pub(super) async fn apply(&mut self, desired: &Desired, live: &LiveChildren) -> Result<(), ApplyError> {
+    /// Applies all children, what others need first; then removes what is no longer wanted. Returns the Deployment when it was written now:
+    /// the watch does not hold it yet.
+    pub(super) async fn apply(&mut self, desired: &Desired, live: &LiveChildren) -> Result<Option<Deployment>, ApplyError> {
         if let Some(account) = &desired.service_account {
             self.ensure(account, &live.service_accounts).await?;
         }
         self.ensure(&desired.manifest, &live.config_maps).await?;
         self.ensure(&desired.topology, &live.config_maps).await?;
         self.ensure(&desired.disruption_budget, &live.disruption_budgets).await?;
-        self.ensure(&desired.deployment, &live.deployments).await?;
+        let deployment = self.ensure(&desired.deployment, &live.deployments).await?;
 
         let mut wanted: Vec<_> = [&desired.manifest, &desired.topology].iter().map(|config_map| config_map.name_any()).collect();
         wanted.extend(mounted_by(&desired.deployment));
         wanted.extend(mounted_by_old_pods(live));
         self.remove_others(&live.config_maps, &wanted).await?;
         let wanted: Vec<_> = desired.service_account.iter().map(ResourceExt::name_any).collect();
-        self.remove_others(&live.service_accounts, &wanted).await
+        self.remove_others(&live.service_accounts, &wanted).await?;
+        Ok(deployment)
     }
 
     /// Removes all children: the pipeline must not run.
@@ -89,7 +91,8 @@ impl Applier<'_> {
         self.remove_others(&live.service_accounts, &[]).await
     }
 
-    async fn ensure<K>(&mut self, desired: &K, live: &[Arc<K>]) -> Result<(), ApplyError>
+    /// Returns the object when it was written now.
+    async fn ensure<K>(&mut self, desired: &K, live: &[Arc<K>]) -> Result<Option<K>, ApplyError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
     {
@@ -98,7 +101,7 @@ impl Applier<'_> {
         let wanted = fingerprint(desired);
         let found = live.iter().find(|object| object.name_any() == name);
         if found.is_some_and(|found| self.applied.get(&key) == Some(&(wanted, fingerprint(found.as_ref())))) {
-            return Ok(());
+            return Ok(None);
         }
         let failed = |source: kube::Error| ApplyError::Api { kind: key.0.clone(), name: name.clone(), source: Box::new(source) };
         let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
@@ -109,7 +112,7 @@ impl Applier<'_> {
         self.metrics.count_write(&key.0);
         tracing::info!(kind = key.0, name, namespace = self.namespace, "applied");
         self.applied.insert(key, (wanted, fingerprint(&result)));
-        Ok(())
+        Ok(Some(result))
     }
 
     /// A child that the watch does not hold may be there all the same, made by somebody else: that is never taken over.

@@ -21,6 +21,7 @@ use durable_write_crds::DurableWritePipeline;
 use durable_write_crds::conditions::{reasons, types};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
@@ -175,7 +176,7 @@ async fn look(pipeline: &DurableWritePipeline, memory: &mut Memory, context: &Co
         refusal: verdict.as_ref().err().or(late.as_ref()),
         cluster_trouble: cluster_trouble.as_ref(),
         cluster: found.cluster.as_ref(),
-        deployment: found.children.deployment(),
+        deployment: applied.as_ref().ok().and_then(Option::as_ref).or(found.children.deployment()),
         held_back: memory.held_back.is_some(),
         answers: &found.answers,
         sharing: found.rivals.sharing,
@@ -192,7 +193,7 @@ async fn apply(
     live: &dereference::LiveChildren,
     memory: &mut Memory,
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<Option<Deployment>, Error> {
     let (namespace, uid) = (pipeline.namespace().unwrap_or_default(), pipeline.uid().unwrap_or_default());
     let held_back = memory.held_back.take();
     let mut applier =
@@ -202,12 +203,12 @@ async fn apply(
             let mut desired = build::build(accepted, &context.settings)?;
             let all = || context.stores.deployments.state();
             memory.held_back = context.rollouts.hold_back(&uid, &mut desired.deployment, live.deployment(), held_back.as_deref(), all);
-            applier.apply(&desired, live).await.inspect_err(|_| context.rollouts.forget(&uid))?;
+            return Ok(applier.apply(&desired, live).await.inspect_err(|_| context.rollouts.forget(&uid))?);
         }
         Err(Refusal { children: Children::Remove, .. }) => applier.remove_all(live).await?,
         Err(Refusal { children: Children::Keep, .. }) => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// An Aurora cluster that is gone while its last known endpoints stay in use.

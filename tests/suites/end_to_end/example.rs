@@ -56,6 +56,9 @@ async fn no_pod_template_changes(ground: &Ground, orders: &Pipeline<'_>) {
     orders.scale(3).await;
     orders.settled(3).await;
     let writer = ground.access().fail_over().await.unwrap().instance;
+    // An idle worker learns of a new writer by its next message.
+    let sent = orders.send("failed-over", 300, None).finish().await.unwrap();
+    orders.has_moved("failed-over", &sent).await;
     orders.wait(&format!("jsonpath={{.status.database.writer}}={writer}")).await;
     orders.wait("condition=Flowing").await;
     let same = orders.pods().await.iter().filter(|pod| first.iter().any(|other| other.metadata.uid == pod.metadata.uid)).count();
@@ -68,8 +71,5 @@ async fn no_pod_template_changes(ground: &Ground, orders: &Pipeline<'_>) {
     orders.patch(json!({"suspend": false})).await;
     orders.settled(3).await;
     orders.wait("condition=Ready").await;
-
-    let sent = orders.send("afterwards", 300, None).finish().await.unwrap();
-    orders.has_moved("afterwards", &sent).await;
     assert_eq!(orders.template().await, before);
 }

@@ -1,5 +1,6 @@
 //! Faults under load, on a standard and on a FIFO queue side by side: nothing is lost, doubled, given up or out of order.
 
+use anyhow::ensure;
 use durable_write_testbed::proxy::http::{Extent, HttpFault};
 use durable_write_testbed::proxy::tcp::TcpFault;
 
@@ -21,9 +22,9 @@ async fn killed_workers_lost_replies_a_killed_operator_and_three_failovers_lose_
     let both = Both(&standard, &groups);
     both.write("the start").await;
 
+    replies_of_commits_are_lost(&ground, &both).await;
     replies_of_the_queue_are_lost(&ground, &both).await;
     workers_are_killed(&both).await;
-    replies_of_commits_are_lost(&ground, &both).await;
     fail_over(&ground, &both).await;
     tokio::join!(fail_over(&ground, &both), operator::lose(&ground));
     fail_over(&ground, &both).await;
@@ -41,6 +42,29 @@ impl Both<'_> {
     }
 }
 
+/// First of all faults, as long as nothing but a lost reply can make a message come to a worker twice.
+async fn replies_of_commits_are_lost(ground: &Ground, both: &Both<'_>) {
+    let aurora = ground.aurora();
+    let endpoints = [aurora.instance_proxy(&aurora.writer().unwrap().name).unwrap(), aurora.cluster_proxy()];
+    for endpoint in endpoints {
+        endpoint.fault(TcpFault::ReplyLost).await;
+    }
+    tokio::join!(both.0.backs_up(), both.1.backs_up());
+    for endpoint in endpoints {
+        endpoint.cut().await;
+        endpoint.heal().await;
+    }
+    for pipeline in [both.0, both.1] {
+        until("a committed row to be found again", async || {
+            let duplicates: u64 = pipeline.counters().await?.iter().map(|counters| counters.duplicates).sum();
+            ensure!(duplicates > 0, "no reply of a commit was lost");
+            Ok(())
+        })
+        .await;
+    }
+    both.write("lost replies of commits").await;
+}
+
 async fn replies_of_the_queue_are_lost(ground: &Ground, both: &Both<'_>) {
     let proxy = ground.sqs_proxy();
     for (action, times) in [("ReceiveMessage", 6), ("DeleteMessageBatch", 6)] {
@@ -48,7 +72,7 @@ async fn replies_of_the_queue_are_lost(ground: &Ground, both: &Both<'_>) {
         proxy.place(action, HttpFault::ReplyLost, Extent::Next(times));
         until(&format!("replies of {action} to be lost"), async || {
             let faulted = proxy.calls(action).faulted - before;
-            anyhow::ensure!(faulted == times, "{faulted} were");
+            ensure!(faulted == times, "{faulted} were");
             Ok(())
         })
         .await;
@@ -60,21 +84,6 @@ async fn workers_are_killed(both: &Both<'_>) {
     tokio::join!(both.0.kill_a_process(), both.1.kill_a_process());
     tokio::join!(both.0.lose_a_pod(), both.1.lose_a_pod());
     both.write("the end of workers").await;
-}
-
-async fn replies_of_commits_are_lost(ground: &Ground, both: &Both<'_>) {
-    let aurora = ground.aurora();
-    let endpoints = [aurora.instance_proxy(&aurora.writer().unwrap().name).unwrap(), aurora.cluster_proxy()];
-    for endpoint in endpoints {
-        endpoint.fault(TcpFault::ReplyLost).await;
-    }
-    // No worker can hear of the commit of a row that is new from here on.
-    both.write("replies of the writer are lost").await;
-    for endpoint in endpoints {
-        endpoint.cut().await;
-        endpoint.heal().await;
-    }
-    both.write("lost replies of commits").await;
 }
 
 async fn fail_over(ground: &Ground, both: &Both<'_>) {

@@ -152,6 +152,16 @@ impl<'g> Pipeline<'g> {
         .await;
     }
 
+    /// Waits until more messages wait than a pipeline that writes would leave.
+    pub async fn backs_up(&self) {
+        until(&format!("the queue of {} to fill", self.name), async || {
+            let depth = self.depth().await;
+            ensure!(depth.total() > 100, "{depth:?}");
+            Ok(())
+        })
+        .await;
+    }
+
     /// Waits until the queue is empty: each message that was sent is then one row, those of a group in their order, and none was given up.
     pub async fn has_moved(&self, run: &str, sent: &[Record]) {
         let empty = async || {

@@ -3,6 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, bail, ensure};
+use durable_write_crds::layout::HTTP_PORT;
+use durable_write_crds::wire::{Counters, WorkerState};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
@@ -16,6 +18,17 @@ impl Pipeline<'_> {
     /// The workers that are not being ended, in the order of their names.
     pub async fn pods(&self) -> Vec<Pod> {
         running(&self.api(), &format!("durablewrite.dev/pipeline={}", self.name)).await
+    }
+
+    /// What each worker has counted since it started.
+    pub async fn counters(&self) -> anyhow::Result<Vec<Counters>> {
+        let mut all = Vec::new();
+        for pod in self.pods().await {
+            let path = format!("/api/v1/namespaces/{}/pods/{}:{HTTP_PORT}/proxy/state", self.namespace, pod.name_any());
+            let state = self.ground.cluster().kubectl(["get", "--raw", &path]).await?;
+            all.push(serde_json::from_str::<WorkerState>(&state)?.counters);
+        }
+        Ok(all)
     }
 
     /// Waits until no worker is left, those that drain included.
