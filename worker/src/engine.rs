@@ -205,6 +205,8 @@ pub struct Engine {
     seeking: bool,
     /// The writer is not sought beside a slow statement before this.
     suspect_at: Instant,
+    /// Since when no writer is known, or was not known last.
+    outage_since: Instant,
     /// All held messages are looked through again at this time.
     tend_at: Instant,
     next: u64,
@@ -231,6 +233,7 @@ impl Engine {
             draining: false,
             seeking: false,
             suspect_at: now,
+            outage_since: now,
             tend_at: now,
             next: 0,
             effects: vec![Effect::CheckQueue],
@@ -249,7 +252,7 @@ impl Engine {
             Event::Extended { keys, started, result } => self.on_extended(&keys, started, result),
             Event::Released { keys } => self.on_released(&keys),
             Event::DeadLettered { key, result } => self.on_dead_lettered(key, result, now),
-            Event::WriterFound { identity, name } => self.on_writer_found(identity, name),
+            Event::WriterFound { identity, name } => self.on_writer_found(identity, name, now),
             Event::SeekHindered(problem) => self.on_seek_hindered(problem),
             Event::Prepared(result) => self.on_prepared(result, now),
             Event::Tick => {}

@@ -202,7 +202,7 @@ async fn apply(
         Ok(accepted) => {
             let mut desired = build::build(accepted, &context.settings)?;
             let all = || context.stores.deployments.state();
-            memory.held_back = context.rollouts.hold_back(&uid, &mut desired.deployment, live.deployment(), held_back.as_deref(), all);
+            memory.held_back = context.rollouts.hold_back(&uid, &mut desired.deployment, held_back.as_deref(), all);
             return Ok(applier.apply(&desired, live).await.inspect_err(|_| context.rollouts.forget(&uid))?);
         }
         Err(Refusal { children: Children::Remove, .. }) => applier.remove_all(live).await?,

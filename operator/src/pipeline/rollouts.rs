@@ -20,26 +20,25 @@ const COMPLETE: &str = "NewReplicaSetAvailable";
 pub(super) struct Rollouts(Mutex<HashMap<String, String>>);
 
 impl Rollouts {
-    /// Leaves the pod template of `live` in `wanted` while it is not the pipeline's turn; then gives the hash of the one held back.
+    /// Leaves in `wanted` the pod template that is there while it is not the pipeline's turn; then gives the hash of the one held back.
     ///
     /// `held_back` is what the last look at the pipeline `uid` held back, `deployments` are all that the watch shows.
     pub(super) fn hold_back(
         &self,
         uid: &str,
         wanted: &mut Deployment,
-        live: Option<&Deployment>,
         held_back: Option<&str>,
         deployments: impl FnOnce() -> Vec<Arc<Deployment>>,
     ) -> Option<String> {
-        let live = live?;
         let template = annotation(wanted, TEMPLATE_ANNOTATION)?.clone();
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: what any look has begun is either here or there.
+        let deployments = deployments();
+        let live = deployments.iter().find(|deployment| is_controlled_by(&deployment.metadata, uid))?;
         if annotation(live, TEMPLATE_ANNOTATION) == Some(&template) {
             return None;
         }
         let can_wait = can_wait(live, wanted, held_back == Some(template.as_str()));
-        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock: what another look has begun is either here or there.
-        let deployments = deployments();
         begun.retain(|uid, template| is_unseen(uid, template, &deployments));
         if can_wait && !begun.contains_key(uid) && rolling(uid, &begun, &deployments) >= AT_ONCE {
             keep_template(live, wanted);
@@ -88,7 +87,10 @@ fn is_rolling(deployment: &Deployment) -> bool {
         return true;
     }
     let complete = |condition: &DeploymentCondition| condition.type_ == "Progressing" && condition.reason.as_deref() == Some(COMPLETE);
-    failure(deployment).is_none() && !status.conditions.iter().flatten().any(complete)
+    // For a template that was there before, Kubernetes leaves the condition as it is until the first new pod is there.
+    let updated = status.updated_replicas.unwrap_or(0);
+    let replaced = updated >= replicas(deployment) && status.replicas.unwrap_or(0) <= updated;
+    failure(deployment).is_none() && !(replaced && status.conditions.iter().flatten().any(complete))
 }
 
 /// Why Kubernetes cannot start the pods.
@@ -150,6 +152,8 @@ mod tests {
                 reason,
                 ..DeploymentCondition::default()
             }]),
+            replicas: Some(2),
+            updated_replicas: Some(2),
             ..DeploymentStatus::default()
         });
         deployment
@@ -171,7 +175,7 @@ mod tests {
     fn may_roll_beside(others: &[Deployment]) -> bool {
         let mut new = wanted("this", "new", 1, 500);
         let shown = all(&[&[at_rest("this")], others].concat());
-        Rollouts::default().hold_back("this", &mut new, Some(&at_rest("this")), None, || shown).is_none()
+        Rollouts::default().hold_back("this", &mut new, None, || shown).is_none()
     }
 
     #[test]
@@ -181,6 +185,9 @@ mod tests {
         let mut unobserved = at_rest("3");
         unobserved.metadata.generation = Some(2);
         assert!(!may_roll_beside(&[under_way("1"), under_way("2"), unobserved]));
+        let mut back_to_an_old_template = at_rest("3");
+        back_to_an_old_template.status.as_mut().unwrap().updated_replicas = Some(0);
+        assert!(!may_roll_beside(&[under_way("1"), under_way("2"), back_to_an_old_template]));
     }
 
     #[test]
@@ -203,15 +210,14 @@ mod tests {
         let shown = all(&uids.iter().map(|uid| at_rest(uid)).collect::<Vec<_>>());
         let looks = uids.iter().chain(&uids).filter(|uid| {
             let mut new = wanted(uid, "new", 1, 500);
-            rollouts.hold_back(uid, &mut new, Some(&at_rest(uid)), None, || shown.clone()).is_none()
+            rollouts.hold_back(uid, &mut new, None, || shown.clone()).is_none()
         });
         assert_eq!(looks.count(), 2 * AT_ONCE, "the same ones, at both looks");
         // One could not be applied, and another has ended.
         rollouts.forget("0");
         let mut shown = shown;
         shown[1] = Arc::new(live("1", "new", ("True", COMPLETE)));
-        let next = ["5", "6", "7"]
-            .map(|uid| rollouts.hold_back(uid, &mut wanted(uid, "new", 1, 500), Some(&at_rest(uid)), None, || shown.clone()).is_none());
+        let next = ["5", "6", "7"].map(|uid| rollouts.hold_back(uid, &mut wanted(uid, "new", 1, 500), None, || shown.clone()).is_none());
         assert_eq!(next, [true, true, false]);
     }
 
@@ -221,7 +227,7 @@ mod tests {
         let mut new = wanted("this", "new", 1, 500);
         new.spec.as_mut().unwrap().replicas = Some(9);
         let template = new.annotations()[TEMPLATE_ANNOTATION].clone();
-        let held_back = Rollouts::default().hold_back("this", &mut new, Some(&at_rest("this")), None, || shown);
+        let held_back = Rollouts::default().hold_back("this", &mut new, None, || shown);
         assert_eq!(held_back, Some(template));
         let mut expected = wanted("this", "old", 1, 500);
         expected.spec.as_mut().unwrap().replicas = Some(9);
@@ -232,7 +238,7 @@ mod tests {
     fn a_change_of_the_spec_rolls_at_once_unless_it_changes_no_template() {
         let shown = all(&[at_rest("this"), under_way("1"), under_way("2"), under_way("3")]);
         let look = |mut wanted: Deployment, held_back: Option<&str>| {
-            Rollouts::default().hold_back("this", &mut wanted, Some(&at_rest("this")), held_back, || shown.clone())
+            Rollouts::default().hold_back("this", &mut wanted, held_back, || shown.clone())
         };
         assert_eq!(look(wanted("this", "new", 2, 7), None), None, "another batch");
         let held_back = look(wanted("this", "new", 1, 500), None);

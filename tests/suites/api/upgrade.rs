@@ -55,7 +55,11 @@ async fn an_upgrade_rolls_few_pipelines_at_a_time_and_what_a_spec_asks_for_at_on
         other => Err(format!("{other:?}")),
     })
     .await;
-    let first = rolled(&home).await;
+    let first = eventually("the three others to roll", async || match rolled(&home).await {
+        three if three.len() >= 3 => Ok(three),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
     assert!(first.len() == 3 && first.is_disjoint(&held_back), "{first:?} roll, {held_back:?} wait");
 
     // After a restart that many still roll, and scaling is no reason to roll.

@@ -28,8 +28,8 @@ impl Breaker {
                 self.open = false;
                 self.window.clear();
             }
-            // A message that comes again says nothing new.
-            if self.window.contains(&(id, signature)) {
+            // A bad message that comes again says nothing new.
+            if signature.is_some() && self.window.contains(&(id, signature)) {
                 continue;
             }
             self.window.push_back((id, signature));

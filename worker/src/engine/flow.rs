@@ -44,6 +44,11 @@ impl Phase {
         matches!(self, Self::Flowing { .. })
     }
 
+    /// True when a message was committed and nothing is in doubt since.
+    pub(super) fn is_well(&self) -> bool {
+        matches!(self, Self::Flowing { proven: true, doubt: None })
+    }
+
     pub(super) fn doubt(&self) -> Option<&Doubt> {
         match self {
             Self::Seeking => None,
@@ -62,7 +67,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_writer_found(&mut self, identity: String, name: String) {
+    pub(super) fn on_writer_found(&mut self, identity: String, name: String, now: Instant) {
         self.seeking = false;
         self.database.hindrance = None;
         let moved = self.database.identity.as_ref() != Some(&identity);
@@ -71,7 +76,7 @@ impl Engine {
                 // The writer is where it was: a slow statement is just slow.
                 return;
             }
-            self.lose_writer(Problem::new(reasons::DATABASE_OUTAGE, "database", "the writer has moved"));
+            self.lose_writer(Problem::new(reasons::DATABASE_OUTAGE, "database", "the writer has moved"), now);
             self.seeking = false;
             self.effects.retain(|effect| !matches!(effect, Effect::Seek));
         }
@@ -107,7 +112,7 @@ impl Engine {
                 }
             }
             Err(error) if matches!(error.class, Class::Outage | Class::Reconnect | Class::Authentication | Class::Retry) => {
-                self.lose_writer(error.problem);
+                self.lose_writer(error.problem, now);
             }
             Err(error) => {
                 self.database.checked = false;
@@ -117,7 +122,7 @@ impl Engine {
     }
 
     /// The writer is gone: every statement under way is given up, and its messages wait for the next writer.
-    pub(super) fn lose_writer(&mut self, problem: Problem) {
+    pub(super) fn lose_writer(&mut self, problem: Problem, now: Instant) {
         if !matches!(self.phase, Phase::Seeking) {
             tracing::warn!(
                 reason = problem.reason,
@@ -126,6 +131,9 @@ impl Engine {
                 "the writer is lost; looking for it"
             );
             self.counters.outages += 1;
+        }
+        if self.phase.doubt().is_some() || self.phase.is_flowing() {
+            self.outage_since = now;
         }
         self.phase = Phase::Seeking;
         self.database.hindrance = Some(problem);
@@ -141,6 +149,10 @@ impl Engine {
         let pause = SHORTEST_PAUSE.saturating_mul(1 << tries.min(6)).min(LONGEST_PAUSE);
         if tries == 1 {
             tracing::warn!(reason = problem.reason, %problem, held = self.messages.len(), "nothing can be written; holding");
+        }
+        if self.lanes.values().any(|lane| lane.write.is_some()) {
+            // Their answers are not waited for: they must not take connections and memory from those that come.
+            self.effects.push(Effect::CloseConnections);
         }
         self.give_up_lanes();
         if problem.reason != reasons::TOO_MANY_BAD_MESSAGES {

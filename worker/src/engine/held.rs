@@ -131,6 +131,11 @@ impl Messages {
         self.all.get_mut(&key)
     }
 
+    /// True when the message has failed alone.
+    pub(super) fn has_failed(&self, key: Key) -> bool {
+        self.all.get(&key).is_some_and(|held| held.failures > 0)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Held)> {
         self.all.iter().map(|(key, held)| (*key, held))
     }
@@ -157,6 +162,20 @@ impl Messages {
     /// How many have failed alone at least once.
     pub(super) fn failed(&self) -> usize {
         self.failed
+    }
+
+    /// How many cannot be written as long as those that have failed cannot: they themselves, and what is behind them in their groups.
+    pub(super) fn stuck(&self) -> usize {
+        if self.failed == 0 || !self.fifo {
+            return self.failed;
+        }
+        let is_stuck = |group: &&Group| group.pending.first().is_some_and(|key| self.has_failed(*key));
+        self.groups.values().filter(is_stuck).map(|group| group.pending.len()).sum()
+    }
+
+    /// How many wait to be written and have not failed.
+    pub(super) fn fresh(&self) -> usize {
+        self.pending().saturating_sub(self.failed)
     }
 
     /// Forgets a message.
@@ -242,7 +261,7 @@ impl Messages {
         let before = batch.keys.len();
         for key in keys {
             let Some(held) = self.all.get(&key) else { continue };
-            let ready = !held.waits(now);
+            let ready = !held.waits(now) && held.deadline > now;
             if ready && !batch.add(key, held) || !ready && self.fifo {
                 break;
             }

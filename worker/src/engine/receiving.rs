@@ -21,8 +21,8 @@ const POLLS: usize = 16;
 const WAIT: Duration = Duration::from_secs(20);
 /// The same while it is being tested whether messages can be written again.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
-/// So many full batches of messages that failed are held at the most: each must be kept invisible by a call now and then.
-const FAILED: usize = 4;
+/// So many full batches of messages that cannot be written are held at the most: each must be kept invisible by a call now and then.
+const STUCK: usize = 4;
 /// So many failed polls in a row are said.
 const FAILURES: u32 = 3;
 
@@ -105,13 +105,25 @@ impl Engine {
         }
     }
 
+    /// How many messages may be stuck before nothing more is received.
+    fn most_stuck(&self) -> usize {
+        STUCK * self.settings.max_rows.max(2 * BATCH)
+    }
+
+    /// True when nothing more can be received for the messages that are stuck.
+    pub(super) fn is_crowded(&self) -> bool {
+        let room = self.queue.facts.as_ref().is_none_or(|facts| self.room_for_poll(facts.maximum_message_size).0 > 0);
+        self.messages.failed() > 0 && (!room || self.messages.stuck() >= self.most_stuck())
+    }
+
     fn may_poll(&self, now: Instant) -> bool {
         let Phase::Flowing { proven, doubt } = &self.phase else { return false };
         let polls = self.receiving.in_flight.len();
-        // Those that have failed wait, and must not keep others from being received.
-        let fresh = self.messages.len() - self.messages.failed();
+        // Those that are stuck must not keep others from being received.
+        let stuck = self.messages.stuck();
+        let fresh = self.messages.len().saturating_sub(stuck);
         let rows = self.settings.max_rows.max(2 * BATCH);
-        let wanted = if self.messages.failed() >= FAILED * rows {
+        let wanted = if stuck >= self.most_stuck() {
             false
         } else if *proven {
             polls < self.receiving.target && fresh + polls * BATCH < 3 * rows
@@ -119,7 +131,7 @@ impl Engine {
             // Only a message that can be written proves that messages can be written: those held may all be bad.
             polls == 0 && fresh < rows
         } else {
-            polls == 0 && self.messages.pending() == 0 && self.lanes.is_empty()
+            polls == 0 && self.messages.fresh() == 0 && self.lanes.is_empty()
         };
         wanted && !self.draining && self.queue.is_ready() && !self.acknowledging.is_failing(now) && self.receiving.not_before <= now
     }
@@ -139,7 +151,7 @@ impl Engine {
             self.end_doubt_when_idle();
             return;
         }
-        if self.messages.pending() == 0 {
+        if self.messages.fresh() == 0 {
             self.receiving.waiting_since = Some(now);
         }
         if !self.receiving.last_was_full && self.receiving.target == 1 {

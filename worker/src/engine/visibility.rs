@@ -1,13 +1,14 @@
 //! Keeping held messages ours: extends their visibility in time, gives back what was held too long, and gives up what another consumer
 //! may have.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::held::{Key, Place};
+use super::held::{Held, Key, Place};
 use super::{Effect, Engine, HOLD, VISIBILITY};
-use crate::queue::{Failures, Handle, QueueError};
+use crate::queue::{EntryError, Failures, Handle, QueueError};
 
 /// Visibility is extended when less than this is left of it.
 const EXTEND_BEFORE: Duration = Duration::from_secs(30);
@@ -26,6 +27,7 @@ impl Engine {
         }
         self.tend_at = now + TEND_EVERY;
         self.give_back(now);
+        self.make_room(now);
         self.drop_expired(now);
         self.extend(now);
     }
@@ -58,19 +60,14 @@ impl Engine {
                 held.deadline = started + VISIBILITY;
             }
         }
-        // On a FIFO queue the queue hands out again what was not extended: what we hold behind it must not overtake it.
-        if self.settings.fifo {
-            for (key, _) in failures {
-                if self.messages.get(*key).is_some_and(|held| held.place == Place::Pending) {
-                    self.cut(*key);
-                }
-            }
-        }
+        // What was not extended the queue hands out again: on a FIFO queue what we hold behind it must not overtake it.
+        let lost = failures.iter().filter(|(_, error)| self.settings.fifo || *error == EntryError::Expired);
+        self.cut_pending(lost.map(|(key, _)| *key).collect());
     }
 
-    /// Gives back what has been held through an outage for too long, and, when the worker ends and nothing can be written, all.
+    /// Gives back what has been held through an outage for too long, and, when the worker ends, what it cannot write.
     ///
-    /// While it is the pipeline that is in doubt, messages are received to try them, so that giving them back would spend receives.
+    /// While it is the pipeline that is in doubt, messages are received to try them: giving them back for nothing would spend receives.
     fn give_back(&mut self, now: Instant) {
         let flowing = self.phase.is_flowing();
         let ending = self.draining && self.receiving.in_flight() == 0;
@@ -78,26 +75,41 @@ impl Engine {
         if !outage && !ending {
             return;
         }
-        let keys: Vec<Key> = self
-            .messages
-            .iter()
-            .filter(|(_, held)| held.place == Place::Pending)
-            .filter(|(_, held)| outage && now >= held.received + HOLD || ending && (!flowing || held.waits(now)))
-            .map(|(key, _)| key)
-            .collect();
-        self.release(keys);
+        let is_due = |held: &Held| outage && now >= held.received.max(self.outage_since) + HOLD || ending && (!flowing || held.waits(now));
+        let mut keys: BTreeSet<Key> = self.pending().filter(|(_, held)| is_due(held)).map(|(key, _)| key).collect();
+        // Nothing may overtake them in their groups.
+        let behind: Vec<Key> = keys.iter().flat_map(|key| self.messages.pending_behind(*key)).collect();
+        keys.extend(behind);
+        self.release(keys.into_iter().collect());
+    }
+
+    /// Lets go of some that cannot be written, when they keep all others from being received. They come back when their visibility ends: given
+    /// back at once they would be the next to be received.
+    fn make_room(&mut self, now: Instant) {
+        if !self.is_crowded() {
+            return;
+        }
+        let oldest = self.pending().filter(|(key, held)| self.messages.has_failed(*key) && now >= held.received + HOLD);
+        let oldest: Vec<Key> = oldest.map(|(key, _)| key).take(BATCH).collect();
+        self.cut_pending(oldest);
     }
 
     /// Messages whose visibility is over are no longer ours to write, nor is what comes behind them in their group.
     fn drop_expired(&mut self, now: Instant) {
-        let expired: Vec<Key> = self
-            .messages
-            .iter()
-            .filter(|(_, held)| held.place == Place::Pending && held.deadline <= now + MARGIN)
-            .map(|(key, _)| key)
-            .collect();
-        for key in expired {
-            self.cut(key);
+        let expired = self.pending().filter(|(_, held)| held.deadline <= now + MARGIN).map(|(key, _)| key).collect();
+        self.cut_pending(expired);
+    }
+
+    fn pending(&self) -> impl Iterator<Item = (Key, &Held)> {
+        self.messages.iter().filter(|(_, held)| held.place == Place::Pending)
+    }
+
+    /// Gives up those that are pending; what was behind another is being given back by then.
+    fn cut_pending(&mut self, keys: Vec<Key>) {
+        for key in keys {
+            if self.messages.get(key).is_some_and(|held| held.place == Place::Pending) {
+                self.cut(key);
+            }
         }
     }
 

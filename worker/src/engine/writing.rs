@@ -17,6 +17,8 @@ use crate::sink::{Class, WriteError};
 const TRIES: u32 = 8;
 /// How often a statement is tried again after the table was read again.
 const PREPARES: u32 = 2;
+/// How many that have failed are tried again beside others while it is not known whether they or the pipeline are at fault.
+const AGAIN: usize = 20;
 /// How long a message that may be writable later waits between two tries.
 const LATER: Duration = Duration::from_secs(5);
 
@@ -25,7 +27,7 @@ impl Engine {
     pub(super) fn start_lanes(&mut self, now: Instant) {
         while self.may_start_lane(now) {
             let room = Room {
-                rows: self.settings.max_rows,
+                rows: self.rows_of_lane(),
                 body_bytes: self.settings.max_bytes,
                 row_bytes: self.room_for_lane(),
                 at_least_one: self.lanes.is_empty(),
@@ -37,13 +39,23 @@ impl Engine {
             if !self.settings.fifo {
                 self.sort_by_key(&mut keys);
             }
-            self.receiving.taken(self.messages.pending() > 0, now);
+            self.receiving.taken(self.messages.fresh() > 0, now);
             let number = self.number();
             let bytes = self.lane_bytes(&keys);
             let mut lane = Lane::new(keys, bytes, now);
             self.set_undecodable_aside(&mut lane);
             self.lanes.insert(number, lane);
             self.advance(number, now);
+        }
+    }
+
+    /// While there is a doubt only a few of those that have failed are tried again beside others that may be good.
+    fn rows_of_lane(&self) -> usize {
+        let fresh = self.messages.fresh();
+        if self.phase.doubt().is_some() && !self.settings.fifo && fresh > 0 {
+            self.settings.max_rows.min(fresh + AGAIN)
+        } else {
+            self.settings.max_rows
         }
     }
 
@@ -158,7 +170,7 @@ impl Engine {
                     let lost = matches!(problem.1, Class::Outage | Class::Authentication);
                     self.lanes.insert(number, lane);
                     if lost {
-                        self.lose_writer(problem.0)
+                        self.lose_writer(problem.0, now)
                     } else {
                         self.pause(problem.0, now)
                     }
@@ -209,7 +221,9 @@ impl Engine {
 
     /// Decides about the messages that failed alone: the messages are bad, or the pipeline is.
     fn end_lane(&mut self, lane: Lane, now: Instant) {
-        let doubtful = if lane.has_committed() { None } else { lane.doubtful().map(|failure| failure.problem.clone()) };
+        let committed = lane.has_committed();
+        let doubtful =
+            if committed || self.says_nothing_new(&lane, now) { None } else { lane.doubtful().map(|failure| failure.problem.clone()) };
         let poisoned = doubtful.is_none() && self.open_breaker(&lane, now);
         for key in lane.unwritten() {
             self.messages.put(key, Place::Pending);
@@ -224,12 +238,14 @@ impl Engine {
             .collect();
         let pause = doubtful.or_else(|| if poisoned { failures.first().map(|(_, failure)| too_many(&failure.fault)) } else { None });
         if let Some(problem) = pause {
+            // Beside others that can be written they need not be tried at once.
+            let again = committed.then_some(now + LATER);
             for (key, _) in failures {
-                self.messages.put_back(key, None);
+                self.messages.put_back(key, again);
             }
             self.pause(problem, now);
             // Where there is no order, one that was not tried yet may be good.
-            if !self.settings.fifo && self.messages.pending() > self.messages.failed() {
+            if !self.settings.fifo && self.messages.fresh() > 0 {
                 self.shorten_pause(now);
             }
             return;
@@ -237,6 +253,17 @@ impl Engine {
         for (key, failure) in failures {
             self.settle(key, failure, now);
         }
+    }
+
+    /// True when messages can be written and only those have failed that are held because they have failed before.
+    fn says_nothing_new(&self, lane: &Lane, now: Instant) -> bool {
+        let known = |(key, end): &(Key, End)| match end {
+            End::Committed => false,
+            End::Failed(failure) => {
+                self.messages.has_failed(*key) && self.messages.get(*key).is_some_and(|held| is_held(failure, held, now))
+            }
+        };
+        self.phase.is_well() && !self.is_crowded() && lane.ends.iter().all(known)
     }
 
     /// Tells the breaker how the messages of a lane ended, without those that are held. True when none may be dead-lettered.

@@ -226,7 +226,8 @@ async fn a_pipeline_fault_dead_letters_nothing_and_mends_itself() {
         [(Class::RowFault, "23502"), (Class::HoldThenRowFault, "23514"), (Class::Ambiguous, "42501"), (Class::Catalogue, "42P01")]
     {
         let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
-        let sent = send(&queue, 300, 1, 0);
+        // No more than a worker holds of messages that fail.
+        let sent = send(&queue, 150, 1, 0);
         database.set_fault(Some((class, sqlstate)));
         let mut worker = Worker::start(false, &queue, &database);
         worker.until(sqlstate, |state| state.flowing.status == Some(false) && state.stalled.status == Some(true)).await;
@@ -279,6 +280,62 @@ async fn however_many_messages_lack_a_partition_the_others_pass_and_none_is_dead
     database.add_partition();
     until_empty(&queue).await;
     assert_eq!((database.rows().len(), queue.most_receives()), (250, 1));
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_messages_without_a_partition_than_a_worker_holds_do_not_keep_others_away_for_good() {
+    let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
+    for number in 0..250 {
+        queue.send(&format!("h{number}"), "g", &format!(r#"{{"id": "h{number}", "kind": "homeless"}}"#));
+    }
+    let mut worker = Worker::start(false, &queue, &database);
+    worker.until("that nothing can be written", |state| state.flowing.reason == "StatementFailed").await;
+    let sent = send(&queue, 100, 1, 0);
+    let written = async {
+        while database.rows().len() < sent.len() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(3600), written).await.expect("the others do not pass");
+    database.add_partition();
+    until_empty(&queue).await;
+    assert_eq!(database.rows().len() + queue.dead().len(), 350);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_gives_back_a_held_message_with_all_that_is_behind_it_in_its_group() {
+    let (queue, database) = (ModelQueue::new(true, 1), ModelDatabase::new(1));
+    queue.send("h", "a", r#"{"id": "h", "kind": "homeless"}"#);
+    queue.send("behind", "a", &body("behind"));
+    queue.send("other", "b", &body("other"));
+    let worker = Worker::start(true, &queue, &database);
+    sleep(Duration::from_secs(2)).await;
+    worker.stop().await;
+    assert_eq!(database.order(), ["\"other\""]);
+    database.add_partition();
+    let worker = Worker::start(true, &queue, &database);
+    until_empty(&queue).await;
+    assert_eq!(database.order(), ["\"other\"", "\"h\"", "\"behind\""]);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_in_a_long_fault_of_the_pipeline_spends_no_receive() {
+    let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
+    let sent = send(&queue, 100, 1, 0);
+    database.set_fault(Some((Class::Ambiguous, "42501")));
+    let worker = Worker::start(false, &queue, &database);
+    sleep(Duration::from_secs(3600)).await;
+    database.set(Writer::Down);
+    sleep(Duration::from_secs(5)).await;
+    database.set(Writer::Up);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(queue.most_receives(), 1);
+    database.set_fault(None);
+    until_empty(&queue).await;
+    check(&sent, &queue, &database, false, "outage in a fault");
     worker.stop().await;
 }
 

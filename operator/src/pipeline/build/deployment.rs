@@ -35,6 +35,8 @@ pub(super) fn build(pipeline: &Accepted, manifest: &str, settings: &Settings) ->
         spec: Some(DeploymentSpec {
             replicas: Some(pipeline.replicas),
             revision_history_limit: Some(2),
+            // Ours to say: a rollout that never ends would hold up those of others.
+            progress_deadline_seconds: Some(600),
             selector: LabelSelector { match_labels: Some(names::selector(&pipeline.name)), match_expressions: None },
             // No surge: a rollout never opens more connections to the database than the manifest allows.
             strategy: Some(DeploymentStrategy {
