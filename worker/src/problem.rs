@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Problem {
     /// One of [`durable_write_crds::conditions::reasons`].
     pub reason: &'static str,
-    /// The field of the spec that it belongs to, for example `target.columns[amount]`.
+    /// The field of the spec that it belongs to, for example `target.columns[amount]`; empty when the message names several.
     pub field: String,
     /// What it is and what to do.
     pub message: String,
@@ -23,6 +23,9 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
+        match self.field.as_str() {
+            "" => f.write_str(&self.message),
+            field => write!(f, "{field}: {}", self.message),
+        }
     }
 }

@@ -50,7 +50,7 @@ fn advice(environment: &Path) -> String {
   kubectl describe dwp {PIPELINE}
   kubectl logs --selector app.kubernetes.io/instance={PIPELINE} --tail 20
   psql --command 'SELECT written_by, count(*), max(written_at) FROM {TABLE} GROUP BY 1'
-Again, in the same environment: make demo
+Again, in the same environment: the same command
 To take it down:                make down",
         environment.display()
     )

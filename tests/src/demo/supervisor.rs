@@ -24,12 +24,14 @@ const END: Duration = Duration::from_secs(60);
 /// this machine, if there is one.
 pub(super) async fn up(folder: &Path, address: Option<std::net::IpAddr>) -> anyhow::Result<Access> {
     if let Some(owner) = owner(folder)? {
-        if let (true, Some(access)) =
-            (is_of_this_build(owner), read_access(folder)?.filter(|access| address.is_none_or(|address| access.address == address)))
-        {
+        let access = read_access(folder)?.filter(|access| match address {
+            Some(address) => access.address == address,
+            None => cluster_folder(folder).exists(),
+        });
+        if let (true, Some(access)) = (is_of_this_build(owner), access) {
             return Ok(access);
         }
-        eprintln!("· an environment of another build or address runs: it is replaced");
+        eprintln!("· an environment of another build, cluster or address runs: it is replaced");
         down(folder).await?;
     }
     clear(folder)?;
