@@ -3,7 +3,7 @@
 use durable_write_testbed::environment::{CA_CONFIG_MAP, DATABASE_SECRET};
 use durable_write_testbed::traffic::Record;
 
-use crate::ground::ground;
+use crate::ground::common_ground;
 use crate::pipeline::{Pipeline, stop};
 
 /// The workers have written or given back what they held.
@@ -14,7 +14,7 @@ async fn has_drained(orders: &Pipeline<'_>, sent: &[Record]) {
 
 #[tokio::test]
 async fn a_pipeline_deleted_under_load_drains_and_one_made_again_moves_the_rest_once() {
-    let ground = ground().await;
+    let ground = common_ground().await;
     ground.namespace("deletion").await;
     let orders = Pipeline::like_the_example(&ground, "deletion", "deletion.fifo", 5).await;
     orders.start().await;
@@ -34,7 +34,7 @@ async fn a_pipeline_deleted_under_load_drains_and_one_made_again_moves_the_rest_
 
 #[tokio::test]
 async fn a_namespace_deleted_under_load_goes_away_and_made_again_it_moves_the_rest_once() {
-    let ground = ground().await;
+    let ground = common_ground().await;
     ground.namespace("leaving").await;
     let orders = Pipeline::like_the_example(&ground, "leaving", "leaving", 5).await;
     orders.start().await;

@@ -13,15 +13,15 @@ use durable_write_testbed::scratch::Scratch;
 use durable_write_testbed::wait;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::runtime::Runtime;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 /// How long something may take that takes seconds, on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(90);
 
-/// The ground, for the one test that has it now.
+/// The ground, as long as a test has a place on it.
 pub struct Ground {
     shared: Arc<Shared>,
-    _turn: MutexGuard<'static, ()>,
+    _places: SemaphorePermit<'static>,
 }
 
 /// What all tests share. It ends with the last test that uses it or waits for it: a static would never be dropped, and its folders and
@@ -47,12 +47,24 @@ impl Drop for Shared {
     }
 }
 
-/// Waits until it is this test's turn. Tests take turns because a fault hits all pipelines, and because two cores carry one load at a time.
+/// Waits for the ground to be this test's alone: a fault hits all pipelines, and what is counted must come from one test.
 pub async fn ground() -> Ground {
-    static TURN: Mutex<()> = Mutex::const_new(());
+    take(PLACES).await
+}
+
+/// Waits for a place beside another test that places no faults either: most of their time is waiting, and more load than that of two is
+/// too much for two cores.
+pub async fn common_ground() -> Ground {
+    take(1).await
+}
+
+const PLACES: u32 = 2;
+
+async fn take(places: u32) -> Ground {
+    static FREE: Semaphore = Semaphore::const_new(PLACES as usize);
     let shared = shared().await;
-    let turn = TURN.lock().await;
-    let ground = Ground { shared, _turn: turn };
+    let places = FREE.acquire_many(places).await.unwrap();
+    let ground = Ground { shared, _places: places };
     ground.heal().await;
     ground
 }
