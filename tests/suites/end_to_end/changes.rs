@@ -39,5 +39,5 @@ async fn a_changed_spec_suspend_and_scale_under_load_lose_double_and_reorder_not
     }
     assert_eq!(orders.template().await, rolled);
     orders.has_moved("changes", &stop(load).await).await;
-    ground.remove_namespace("changes").await;
+    ground.leave("changes").await;
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use anyhow::ensure;
 use durable_write_testbed::aurora::Aurora;
 use durable_write_testbed::cluster::Cluster;
 use durable_write_testbed::environment::{Access, Environment, Image, RELEASE, SHOP, install, prepare_database, prepare_namespace};
@@ -133,11 +134,20 @@ impl Ground {
         prepare_namespace(self.cluster(), self.access(), name).await.unwrap();
     }
 
-    /// Removes a namespace that nothing is expected of any more: its pods need not end in order.
-    pub async fn remove_namespace(&self, name: &str) {
-        self.kubectl(&["delete", "namespace", name, "--wait=false"]).await;
-        self.kubectl(&["delete", "pods", "--all", "--namespace", name, "--grace-period=0", "--force"]).await;
-        self.kubectl(&["wait", "--for=delete", &format!("namespace/{name}"), "--timeout=90s"]).await;
+    /// Deletes a namespace that nothing is expected of any more: nobody waits for its pods, which need not end in order.
+    pub async fn leave(&self, namespace: &str) {
+        self.kubectl(&["delete", "namespace", namespace, "--wait=false"]).await;
+        self.kubectl(&["delete", "pods", "--all", "--namespace", namespace, "--grace-period=0", "--force"]).await;
+    }
+
+    /// Waits until nothing is left of the namespaces that other tests have deleted.
+    pub async fn all_have_left(&self) {
+        until("deleted namespaces to go", async || {
+            let phases = self.cluster().kubectl(["get", "namespaces", "--output=jsonpath={.items[*].status.phase}"]).await?;
+            ensure!(!phases.contains("Terminating"), "{phases}");
+            Ok(())
+        })
+        .await;
     }
 
     /// Ends the faults that a test has left, as it does when it fails.
