@@ -3,12 +3,12 @@
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::ground::ground;
+use crate::ground::common_ground;
 use crate::pipeline::{Pipeline, stop};
 
 #[tokio::test]
 async fn a_changed_spec_suspend_and_scale_under_load_lose_double_and_reorder_nothing() {
-    let ground = ground().await;
+    let ground = common_ground().await;
     ground.namespace("changes").await;
     let orders = Pipeline::like_the_example(&ground, "changes", "changes.fifo", 5).await;
     orders.start().await;
@@ -39,5 +39,5 @@ async fn a_changed_spec_suspend_and_scale_under_load_lose_double_and_reorder_not
     }
     assert_eq!(orders.template().await, rolled);
     orders.has_moved("changes", &stop(load).await).await;
-    ground.remove_namespace("changes").await;
+    ground.leave("changes").await;
 }

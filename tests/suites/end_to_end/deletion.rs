@@ -3,7 +3,7 @@
 use durable_write_testbed::environment::{CA_CONFIG_MAP, DATABASE_SECRET};
 use durable_write_testbed::traffic::Record;
 
-use crate::ground::ground;
+use crate::ground::{Ground, common_ground};
 use crate::pipeline::{Pipeline, stop};
 
 /// The workers have written or given back what they held.
@@ -13,10 +13,14 @@ async fn has_drained(orders: &Pipeline<'_>, sent: &[Record]) {
 }
 
 #[tokio::test]
-async fn a_pipeline_deleted_under_load_drains_and_one_made_again_moves_the_rest_once() {
-    let ground = ground().await;
+async fn a_pipeline_or_a_namespace_deleted_under_load_drains_and_made_again_moves_the_rest_once() {
+    let ground = common_ground().await;
+    tokio::join!(a_pipeline_is_deleted(&ground), a_namespace_is_deleted(&ground));
+}
+
+async fn a_pipeline_is_deleted(ground: &Ground) {
     ground.namespace("deletion").await;
-    let orders = Pipeline::like_the_example(&ground, "deletion", "deletion.fifo", 5).await;
+    let orders = Pipeline::like_the_example(ground, "deletion", "deletion.fifo", 5).await;
     orders.start().await;
     let load = orders.load("deletion", 40.0);
     orders.writes("the start").await;
@@ -29,14 +33,12 @@ async fn a_pipeline_deleted_under_load_drains_and_one_made_again_moves_the_rest_
 
     orders.start().await;
     orders.has_moved("deletion", &sent).await;
-    ground.remove_namespace("deletion").await;
+    ground.leave("deletion").await;
 }
 
-#[tokio::test]
-async fn a_namespace_deleted_under_load_goes_away_and_made_again_it_moves_the_rest_once() {
-    let ground = ground().await;
+async fn a_namespace_is_deleted(ground: &Ground) {
     ground.namespace("leaving").await;
-    let orders = Pipeline::like_the_example(&ground, "leaving", "leaving", 5).await;
+    let orders = Pipeline::like_the_example(ground, "leaving", "leaving", 5).await;
     orders.start().await;
     let load = orders.load("leaving", 40.0);
     orders.writes("the start").await;
@@ -48,5 +50,5 @@ async fn a_namespace_deleted_under_load_goes_away_and_made_again_it_moves_the_re
     ground.namespace("leaving").await;
     orders.start().await;
     orders.has_moved("leaving", &sent).await;
-    ground.remove_namespace("leaving").await;
+    ground.leave("leaving").await;
 }

@@ -29,10 +29,11 @@ async fn the_example_moves_each_message_once_and_scale_suspend_and_a_failover_ch
     }
     nothing_is_written_at_rest(&ground, &orders).await;
     no_pod_template_changes(&ground, &orders).await;
-    ground.remove_namespace("example").await;
+    ground.leave("example").await;
 }
 
 async fn nothing_is_written_at_rest(ground: &Ground, orders: &Pipeline<'_>) {
+    ground.all_have_left().await;
     until("the numbers of the status to settle", async || {
         let queue = orders.object().await.status.unwrap_or_default().queue.unwrap_or_default();
         let settled = [queue.visible, queue.in_flight, queue.dead_lettered] == [Some(0); 3] && queue.oldest_seen.is_none();

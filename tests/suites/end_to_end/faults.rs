@@ -31,7 +31,7 @@ async fn killed_workers_lost_replies_a_killed_operator_and_three_failovers_lose_
 
     let (sent, sent_to_groups) = (stop(load).await, stop(load_of_groups).await);
     tokio::join!(standard.has_moved("faults", &sent), groups.has_moved("faults", &sent_to_groups));
-    ground.remove_namespace("faults").await;
+    ground.leave("faults").await;
 }
 
 struct Both<'a>(&'a Pipeline<'a>, &'a Pipeline<'a>);

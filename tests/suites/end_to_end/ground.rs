@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use anyhow::ensure;
 use durable_write_testbed::aurora::Aurora;
 use durable_write_testbed::cluster::Cluster;
 use durable_write_testbed::environment::{Access, Environment, Image, RELEASE, SHOP, install, prepare_database, prepare_namespace};
@@ -13,15 +14,15 @@ use durable_write_testbed::scratch::Scratch;
 use durable_write_testbed::wait;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::runtime::Runtime;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 /// How long something may take that takes seconds, on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(90);
 
-/// The ground, for the one test that has it now.
+/// The ground, as long as a test has a place on it.
 pub struct Ground {
     shared: Arc<Shared>,
-    _turn: MutexGuard<'static, ()>,
+    _places: SemaphorePermit<'static>,
 }
 
 /// What all tests share. It ends with the last test that uses it or waits for it: a static would never be dropped, and its folders and
@@ -47,12 +48,24 @@ impl Drop for Shared {
     }
 }
 
-/// Waits until it is this test's turn. Tests take turns because a fault hits all pipelines, and because two cores carry one load at a time.
+/// Waits for the ground to be this test's alone: a fault hits all pipelines, and what is counted must come from one test.
 pub async fn ground() -> Ground {
-    static TURN: Mutex<()> = Mutex::const_new(());
+    take(PLACES).await
+}
+
+/// Waits for a place beside another test that places no faults either: most of their time is waiting, and more load than that of two is
+/// too much for two cores.
+pub async fn common_ground() -> Ground {
+    take(1).await
+}
+
+const PLACES: u32 = 2;
+
+async fn take(places: u32) -> Ground {
+    static FREE: Semaphore = Semaphore::const_new(PLACES as usize);
     let shared = shared().await;
-    let turn = TURN.lock().await;
-    let ground = Ground { shared, _turn: turn };
+    let places = FREE.acquire_many(places).await.unwrap();
+    let ground = Ground { shared, _places: places };
     ground.heal().await;
     ground
 }
@@ -121,11 +134,20 @@ impl Ground {
         prepare_namespace(self.cluster(), self.access(), name).await.unwrap();
     }
 
-    /// Removes a namespace that nothing is expected of any more: its pods need not end in order.
-    pub async fn remove_namespace(&self, name: &str) {
-        self.kubectl(&["delete", "namespace", name, "--wait=false"]).await;
-        self.kubectl(&["delete", "pods", "--all", "--namespace", name, "--grace-period=0", "--force"]).await;
-        self.kubectl(&["wait", "--for=delete", &format!("namespace/{name}"), "--timeout=90s"]).await;
+    /// Deletes a namespace that nothing is expected of any more: nobody waits for its pods, which need not end in order.
+    pub async fn leave(&self, namespace: &str) {
+        self.kubectl(&["delete", "namespace", namespace, "--wait=false"]).await;
+        self.kubectl(&["delete", "pods", "--all", "--namespace", namespace, "--grace-period=0", "--force"]).await;
+    }
+
+    /// Waits until nothing is left of the namespaces that other tests have deleted.
+    pub async fn all_have_left(&self) {
+        until("deleted namespaces to go", async || {
+            let phases = self.cluster().kubectl(["get", "namespaces", "--output=jsonpath={.items[*].status.phase}"]).await?;
+            ensure!(!phases.contains("Terminating"), "{phases}");
+            Ok(())
+        })
+        .await;
     }
 
     /// Ends the faults that a test has left, as it does when it fails.
