@@ -359,3 +359,23 @@ impl Batch {
         fits
     }
 }
+
+#[cfg(test)]
+impl Messages {
+    /// Fails the test when what is kept up to date is not what counting says.
+    pub(super) fn assert_consistent(&self) {
+        let mut counts = [0; 5];
+        for held in self.all.values() {
+            counts[held.place as usize] += 1;
+        }
+        assert_eq!(self.counts, counts);
+        assert_eq!(self.failed, self.all.values().filter(|held| held.failures > 0).count());
+        assert_eq!(self.bytes, self.all.values().map(|held| held.bytes).sum::<u64>());
+        let pending = self.loose.len() + self.groups.values().map(|group| group.pending.len()).sum::<usize>();
+        assert_eq!(pending, self.pending());
+        if self.fifo {
+            let busy = self.groups.values().map(|group| group.busy).sum::<usize>();
+            assert_eq!(busy, counts[Place::Writing as usize] + counts[Place::DeadLetter as usize]);
+        }
+    }
+}
