@@ -41,9 +41,9 @@ bench: build ## Measure drains beside a rival, and failovers (first time 15 minu
 	$(TESTBED) bench drain
 	$(TESTBED) bench failover
 
-image: ## Build the release image into target/image.tar (first time 10 minutes); IMAGE=name:tag
+image: build ## Build the release image into target/image.tar (first time 15 minutes); IMAGE=name:tag
 	cargo build --release -p durable-write-operator -p durable-write-worker
-	cargo run -p durable-write-testbed -- image --tag $(IMAGE) --archive target/image.tar \
+	$(TESTBED) image --tag $(IMAGE) --archive target/image.tar \
 	  target/release/durable-write-operator target/release/durable-write-worker
 
 crds: ## Write the CustomResourceDefinitions anew, here and in the chart
