@@ -15,8 +15,8 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use crate::ground::{Ground, SOON, until};
 
-/// How long a killed worker or a lost receive may keep messages away: the workers' visibility, and a little.
-const REDELIVERED: Duration = Duration::from_secs(120);
+/// How long a lost receive and then a killed worker may keep messages away: the workers' visibility twice, and a little.
+const REDELIVERED: Duration = Duration::from_secs(180);
 
 /// A pipeline.
 pub struct Pipeline<'g> {
@@ -176,7 +176,8 @@ impl<'g> Pipeline<'g> {
         let mut database = self.ground.database().await.unwrap();
         let report = verify(run, sent, &mut database, &self.table, &dead_letters).await.unwrap();
         database.close().await.unwrap();
-        assert!(report.is_clean() && report.committed == sent.len(), "{}:\n{report}", self.name);
+        let dead = dead_letters.first();
+        assert!(report.is_clean() && report.committed == sent.len(), "{}:\n{report}the first dead letter: {dead:?}", self.name);
     }
 }
 
