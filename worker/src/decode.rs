@@ -132,7 +132,7 @@ fn refuse_extended_client(message: &Message) -> Result<(), RowFault> {
 }
 
 fn value(column: &Column, found: Option<Range<usize>>, message: &Message) -> Result<Value, RowFault> {
-    let text = |text: &Option<String>| text.as_deref().map_or(Value::Missing, |text| Value::Text(text.into()));
+    let text = |text: Option<&str>| text.map_or(Value::Missing, |text| Value::Text(text.into()));
     let value = match (&column.from.body, &column.from.attribute, column.from.system) {
         (Some(pointer), _, _) if pointer.is_empty() => Value::Body,
         (Some(_), _, _) => match found {
@@ -140,10 +140,10 @@ fn value(column: &Column, found: Option<Range<usize>>, message: &Message) -> Res
             Some(range) => json_value(column, range, &message.body)?,
         },
         (_, Some(name), _) => attribute_value(column, name, message)?,
-        (_, _, Some(SystemAttribute::MessageGroupId)) => text(&message.group),
-        (_, _, Some(SystemAttribute::SequenceNumber)) => text(&message.sequence),
+        (_, _, Some(SystemAttribute::MessageGroupId)) => text(message.first_group()),
+        (_, _, Some(SystemAttribute::SequenceNumber)) => text(message.sequence.as_deref()),
         (_, _, Some(SystemAttribute::MessageId)) => Value::Text(message.id.as_str().into()),
-        (_, _, Some(SystemAttribute::SentTimestamp)) => Value::Text(message.sent.to_string().into()),
+        (_, _, Some(SystemAttribute::SentTimestamp)) => Value::Text(message.first_sent().to_string().into()),
         (None, None, None) => Value::Missing,
     };
     match (&value, column.when_missing) {

@@ -23,6 +23,17 @@ pub struct Message {
     pub sequence: Option<String>,
     /// The producer's own attributes.
     pub attributes: HashMap<String, MessageAttribute>,
+    /// The message that it is a copy of, when it was moved back from the dead-letter queue.
+    pub origin: Option<Origin>,
+}
+
+/// What a dead letter keeps of its message, as the copy has another group and another time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The message group.
+    pub group: Option<String>,
+    /// When it was sent first.
+    pub sent: Timestamp,
 }
 
 /// An attribute that the producer gave a message.
@@ -44,6 +55,18 @@ pub enum AttributeValue {
 }
 
 impl Message {
+    /// The group that the producer gave it. Its place in the queue's order is that of its [`Message::group`].
+    #[must_use]
+    pub fn first_group(&self) -> Option<&str> {
+        self.origin.as_ref().map_or(self.group.as_deref(), |origin| origin.group.as_deref())
+    }
+
+    /// When the producer sent it.
+    #[must_use]
+    pub fn first_sent(&self) -> Timestamp {
+        self.origin.as_ref().map_or(self.sent, |origin| origin.sent)
+    }
+
     /// About how many bytes it takes in memory: its parts, and what an allocator and the bookkeeping add.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -71,14 +71,20 @@ async fn columns_are_filled_from_attributes_and_from_what_the_queue_knows() {
         vec![("OrderId".to_owned(), value)]
     };
     let message = |attributes| Outgoing { body: "not JSON, and need not be".to_owned(), group: Some("team".to_owned()), attributes };
+    // A copy that comes back from the dead-letter queue, with what its worker noted there.
+    let mut copy = message(attribute("String", "copy"));
+    let noted = json!({"queue": pipeline.queue.arn, "group": "first team", "firstSent": "2026-01-01T00:00:00Z"}).to_string();
+    let noted = MessageAttributeValue::builder().data_type("String").string_value(noted).build().unwrap();
+    copy.attributes.push((ATTRIBUTE.to_owned(), noted));
     // A Number loses its zeros in SQS, so it is no key.
-    pipeline.send(&[message(attribute("String", "00123")), message(attribute("Number", "00123"))]).await;
+    pipeline.send(&[message(attribute("String", "00123")), message(attribute("Number", "00123")), copy]).await;
     let mut worker = pipeline.start();
     pipeline.emptied(&mut worker, SOON).await;
-    let query =
-        "SELECT id, team, body, sent BETWEEN now() - interval '10 minutes' AND now(), sequence > 0, message IS NOT NULL FROM orders";
+    let query = "SELECT id, team, body, sent BETWEEN now() - interval '10 minutes' AND now(), sequence IS NOT NULL, message IS NOT NULL FROM orders WHERE id = '00123'";
     let rows: Vec<(String, String, String, bool, bool, bool)> = pipeline.rows(query).await;
     assert_eq!(rows, [("00123".to_owned(), "team".to_owned(), "not JSON, and need not be".to_owned(), true, true, true)]);
+    let query = "SELECT team, sent = '2026-01-01T00:00:00Z' FROM orders WHERE id = 'copy'";
+    assert_eq!(pipeline.rows::<(String, bool)>(query).await, [("first team".to_owned(), true)]);
     let letters = pipeline.take_dead_letters().await;
     assert_eq!(letters.len(), 1);
     let attributes = letters[0].message_attributes().unwrap();

@@ -2,6 +2,7 @@
 
 mod errors;
 mod facts;
+mod reason;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -18,7 +19,6 @@ use aws_sdk_sqs::types::{
 use durable_write_crds::conditions::reasons;
 use durable_write_crds::pipeline::Queue as QueueReference;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::{Depth, EntryError, Failures, Handle, Queue, QueueError, QueueFacts};
 use crate::fault::RowFault;
@@ -97,7 +97,7 @@ impl Queue for Sqs {
             call = call.receive_request_attempt_id(format!("{:032x}", rand::random::<u128>()));
         }
         let answer = call.send().await.map_err(|error| errors::call(&error, "ReceiveMessage"))?;
-        Ok(answer.messages.unwrap_or_default().into_iter().map(message).collect())
+        Ok(answer.messages.unwrap_or_default().into_iter().map(|raw| message(raw, &located.arn)).collect())
     }
 
     async fn delete(&self, handles: &[Handle]) -> Result<Failures, QueueError> {
@@ -129,7 +129,7 @@ impl Queue for Sqs {
             .filter(|(name, _)| *name != ATTRIBUTE)
             .filter_map(|(name, value)| Some((name.clone(), attribute_value(value)?)))
             .collect();
-        let reason = reason(located, message, fault, key);
+        let reason = reason::write(&located.arn, message, fault, key);
         let size = message.body.len() + message.attributes_size() + ATTRIBUTE.len() + "String".len() + reason.len();
         if attributes.len() < ATTRIBUTES && reason.len() <= ATTRIBUTE_SIZE && size <= located.dead_letter_maximum_size {
             let value = MessageAttributeValue::builder().data_type("String").string_value(&reason).build();
@@ -153,32 +153,6 @@ impl Queue for Sqs {
     }
 }
 
-/// The value of the attribute that says why a message is a dead letter.
-fn reason(located: &Located, message: &Message, fault: &RowFault, key: &str) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Reason<'a> {
-        #[serde(flatten)]
-        fault: &'a RowFault,
-        queue: &'a str,
-        message_id: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        group: Option<&'a str>,
-        key: &'a str,
-        first_sent: String,
-    }
-    let key = key.char_indices().nth(256).and_then(|(end, _)| key.get(..end)).unwrap_or(key);
-    let reason = Reason {
-        fault,
-        queue: &located.arn,
-        message_id: &message.id,
-        group: message.group.as_deref(),
-        key,
-        first_sent: message.sent.to_string(),
-    };
-    serde_json::to_string(&reason).unwrap_or_default()
-}
-
 fn failures(handles: &[Handle], failed: &[BatchResultErrorEntry]) -> Failures {
     let of = |entry: &BatchResultErrorEntry| {
         let handle = handles.get(entry.id.parse::<usize>().ok()?)?;
@@ -189,7 +163,9 @@ fn failures(handles: &[Handle], failed: &[BatchResultErrorEntry]) -> Failures {
     failed.iter().filter_map(of).collect()
 }
 
-fn message(raw: aws_sdk_sqs::types::Message) -> Message {
+fn message(raw: aws_sdk_sqs::types::Message, arn: &str) -> Message {
+    let attributes: HashMap<String, MessageAttribute> =
+        raw.message_attributes.unwrap_or_default().into_iter().map(|(name, value)| (name, attribute(value))).collect();
     let mut system = raw.attributes.unwrap_or_default();
     let number = |text: Option<String>| text.and_then(|text| text.parse::<i64>().ok());
     Message {
@@ -200,7 +176,8 @@ fn message(raw: aws_sdk_sqs::types::Message) -> Message {
         sent: number(system.remove(&System::SentTimestamp)).and_then(|sent| Timestamp::from_millisecond(sent).ok()).unwrap_or_default(),
         group: system.remove(&System::MessageGroupId),
         sequence: system.remove(&System::SequenceNumber),
-        attributes: raw.message_attributes.unwrap_or_default().into_iter().map(|(name, value)| (name, attribute(value))).collect(),
+        origin: attributes.get(ATTRIBUTE).and_then(|said| reason::read(arn, said)),
+        attributes,
     }
 }
 
