@@ -11,7 +11,7 @@ use super::{Effect, Engine, VISIBILITY};
 use crate::decode::Record;
 use crate::message::Message;
 use crate::problem::Problem;
-use crate::queue::QueueError;
+use crate::queue::{QueueError, QueueFacts};
 
 /// The most messages of one call.
 const BATCH: usize = 10;
@@ -112,8 +112,10 @@ impl Engine {
 
     /// True when nothing more can be received for the messages that are stuck.
     pub(super) fn is_crowded(&self) -> bool {
-        let room = self.queue.facts.as_ref().is_none_or(|facts| self.room_for_poll(facts.maximum_message_size).0 > 0);
-        self.messages.failed() > 0 && (!room || self.messages.stuck() >= self.most_stuck())
+        let no_room = |facts: &QueueFacts| self.room_for_poll(facts.maximum_message_size).0 == 0;
+        // What polls reserve they give back.
+        let full = self.receiving.in_flight.is_empty() && self.queue.facts.as_ref().is_some_and(no_room);
+        self.messages.failed() > 0 && (full || self.messages.stuck() >= self.most_stuck())
     }
 
     fn may_poll(&self, now: Instant) -> bool {

@@ -260,10 +260,10 @@ async fn one_message_that_a_trigger_refuses_does_not_stop_the_others() {
     worker.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn however_many_messages_lack_a_partition_the_others_pass_and_none_is_dead_lettered() {
+/// Messages that lack a partition, and behind them others, which are written within this time.
+async fn others_pass(homeless: usize, within: Duration) -> (ModelQueue, ModelDatabase, Worker) {
     let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
-    for number in 0..150 {
+    for number in 0..homeless {
         queue.send(&format!("h{number}"), "g", &format!(r#"{{"id": "h{number}", "kind": "homeless"}}"#));
     }
     let mut worker = Worker::start(false, &queue, &database);
@@ -274,7 +274,13 @@ async fn however_many_messages_lack_a_partition_the_others_pass_and_none_is_dead
             sleep(Duration::from_millis(200)).await;
         }
     };
-    timeout(Duration::from_secs(60), written).await.expect("the others do not pass");
+    timeout(within, written).await.expect("the others do not pass");
+    (queue, database, worker)
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_messages_lack_a_partition_the_others_pass_and_none_is_dead_lettered() {
+    let (queue, database, worker) = others_pass(150, Duration::from_secs(60)).await;
     sleep(Duration::from_secs(600)).await;
     assert_eq!(queue.dead(), HashMap::new());
     database.add_partition();
@@ -285,19 +291,7 @@ async fn however_many_messages_lack_a_partition_the_others_pass_and_none_is_dead
 
 #[tokio::test(start_paused = true)]
 async fn more_messages_without_a_partition_than_a_worker_holds_do_not_keep_others_away_for_good() {
-    let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
-    for number in 0..250 {
-        queue.send(&format!("h{number}"), "g", &format!(r#"{{"id": "h{number}", "kind": "homeless"}}"#));
-    }
-    let mut worker = Worker::start(false, &queue, &database);
-    worker.until("that nothing can be written", |state| state.flowing.reason == "StatementFailed").await;
-    let sent = send(&queue, 100, 1, 0);
-    let written = async {
-        while database.rows().len() < sent.len() {
-            sleep(Duration::from_secs(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(3600), written).await.expect("the others do not pass");
+    let (queue, database, worker) = others_pass(250, Duration::from_secs(3600)).await;
     database.add_partition();
     until_empty(&queue).await;
     assert_eq!(database.rows().len() + queue.dead().len(), 350);
