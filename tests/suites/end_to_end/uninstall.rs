@@ -36,8 +36,11 @@ async fn after_uninstalling_workers_go_on_another_release_adopts_them_and_nothin
     assert_eq!(kept.template().await, template);
 
     uninstall(ground.cluster(), &OTHER).await.unwrap();
-    kept.kubectl(&["delete", "dwp", &kept.name, "--timeout=30s"]).await;
-    kept.no_pod_is_left().await;
-    ground.kubectl(&["delete", "namespace", "kept", "lost", OTHER.namespace, "--timeout=90s"]).await;
+    let pipeline_goes = async {
+        kept.kubectl(&["delete", "dwp", &kept.name, "--timeout=30s"]).await;
+        kept.no_pod_is_left().await;
+    };
+    tokio::join!(pipeline_goes, ground.kubectl(&["delete", "namespace", "lost", OTHER.namespace, "--timeout=90s"]));
     install_release(&ground, &RELEASE).await;
+    ground.leave("kept").await;
 }
