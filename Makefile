@@ -19,7 +19,7 @@ help: ## List these targets
 demo: build ## All of it at work: 3,000 messages and a failover (first time 20 to 40 minutes, later 2); for a cluster of yours: KUBECONFIG=file IMAGE=name:tag ADDRESS=ours
 	$(TESTBED) demo $(if $(ADDRESS),--address $(ADDRESS) --image $(IMAGE))
 
-test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time 45 minutes, later 14)
+test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time 45 minutes, later 15)
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
 soak: tools ## Thirty failovers under load, of the database alone and with workers (about 10 minutes)
