@@ -22,7 +22,7 @@ demo: build ## All of it at work: 3,000 messages and a failover (first time 20 t
 test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time 45 minutes, later 15)
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
-soak: tools ## Thirty failovers under load, of the database alone and with workers (about 10 minutes)
+soak: tools ## Thirty failovers under load, of the database alone and with workers (about 4 minutes)
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --test aurora --test worker -- --ignored
 
 lint: $(CARGO_DENY) ## Format, clippy, and licences and sources of dependencies
