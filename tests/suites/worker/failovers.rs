@@ -32,7 +32,7 @@ async fn failovers_of_each_kind_under_load_lose_double_and_reorder_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "takes 5 minutes; a part of the soak"]
+#[ignore = "takes 3 minutes; a part of the soak"]
 async fn thirty_failovers_under_load_lose_double_and_reorder_nothing() {
     failovers_under_load(30).await;
 }

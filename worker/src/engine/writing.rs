@@ -268,15 +268,12 @@ impl Engine {
 
     /// Tells the breaker how the messages of a lane ended, without those that are held. True when none may be dead-lettered.
     fn open_breaker(&mut self, lane: &Lane, now: Instant) -> bool {
-        let outcomes = lane.ends.iter().filter_map(|(key, end)| {
-            let held = self.messages.get(*key);
-            match end {
-                // It may be deleted and forgotten by now: its id matters little.
-                End::Committed => Some((held.map_or("", |held| held.record.message.id.as_str()), None)),
-                End::Failed(failure) => {
-                    let held = held.filter(|held| !is_held(failure, held, now))?;
-                    Some((held.record.message.id.as_str(), Some(failure.fault.signature())))
-                }
+        let outcomes = lane.ends.iter().filter_map(|(key, end)| match end {
+            // A commit counts each time, whatever its id.
+            End::Committed => Some(("", None)),
+            End::Failed(failure) => {
+                let held = self.messages.get(*key).filter(|held| !is_held(failure, held, now))?;
+                Some((held.record.message.id.as_str(), Some(failure.fault.signature())))
             }
         });
         self.breaker.record(outcomes)
