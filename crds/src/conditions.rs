@@ -1,5 +1,7 @@
 //! The types and reasons of conditions, as they stand in a status. A reason is part of the interface: people write alerts on it.
 
+pub mod drill_reasons;
+
 /// Types of conditions of a pipeline.
 pub mod types {
     /// The pipeline was accepted, its workers are available and have once checked queue and table; an outage does not touch it.
@@ -16,6 +18,20 @@ pub mod types {
     pub const STALLED: &str = "Stalled";
     /// The children are being brought to what the spec says (kstatus reads this as in progress).
     pub const RECONCILING: &str = "Reconciling";
+}
+
+/// Types of conditions of a drill, beside `Reconciling`, which is True until the end.
+pub mod drill_types {
+    /// Cluster, pipeline and limits allow the drill.
+    pub const PREFLIGHT_PASSED: &str = "PreflightPassed";
+    /// A failover was called for. True too when the call may have been made.
+    pub const TRIGGERED: &str = "Triggered";
+    /// Another instance takes writes.
+    pub const RECOVERED: &str = "Recovered";
+    /// The drill has ended, however.
+    pub const COMPLETE: &str = "Complete";
+    /// True for Pass, False for Fail, Unknown for every other end.
+    pub const PASSED: &str = "Passed";
 }
 
 /// Reasons of conditions.

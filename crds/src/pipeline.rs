@@ -203,7 +203,7 @@ pub struct Tls {
     /// What is verified of the server's certificate.
     #[serde(default)]
     pub mode: TlsMode,
-    /// The authorities to trust instead of the public ones and those of RDS.
+    /// The authorities to trust, beside the platform's, instead of the built-in ones: the public ones and those of RDS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CertificateAuthority>,
 }

@@ -21,5 +21,5 @@ fn the_definitions_in_the_repository_and_in_the_chart_are_the_ones_that_crdgen_w
             compared += 1;
         }
     }
-    assert_eq!(compared, 2);
+    assert_eq!(compared, 4);
 }
