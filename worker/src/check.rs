@@ -20,6 +20,16 @@ use crate::problem::Problem;
 /// A server that has not answered by then is taken for unreachable.
 const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// What is looked at.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    /// Look also whether failover drills can run: their tables, and the right to send to the queue
+    #[arg(long)]
+    drills: bool,
+}
+
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -77,13 +87,14 @@ impl fmt::Display for Finding {
 ///
 /// # Errors
 /// The AWS SDK cannot be set up.
-pub async fn run(files: &Files) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { files, drills } = arguments;
     let pipeline = match files.load() {
         Ok(pipeline) => pipeline,
         Err(ManifestError::Invalid { problems, .. }) => return Ok(print(&problems.into_iter().map(Finding::from).collect::<Vec<_>>())),
         Err(error) => return Ok(print(&[Finding::fail("manifest", error.to_string())])),
     };
-    let (findings, policy) = examine(&pipeline, &files.mounts(), &crate::aws::configuration().await?).await;
+    let (findings, policy) = examine(&pipeline, &files.mounts(), &crate::aws::configuration().await?, *drills).await;
     let result = print(&findings);
     println!(
         "\nThe workers' AWS identity needs this policy. Its rights were not tried out, as that would take or send messages.\n\n{policy:#}"
@@ -91,15 +102,15 @@ pub async fn run(files: &Files) -> anyhow::Result<ExitCode> {
     Ok(result)
 }
 
-/// Looks at everything that a pipeline names, and says which IAM policy its workers need.
-pub async fn examine(pipeline: &DurableWritePipeline, mounts: &Mounts, aws: &SdkConfig) -> (Vec<Finding>, serde_json::Value) {
+/// Looks at everything that a pipeline names, and at what `drills` need, and says which IAM policy its workers need.
+pub async fn examine(pipeline: &DurableWritePipeline, mounts: &Mounts, aws: &SdkConfig, drills: bool) -> (Vec<Finding>, serde_json::Value) {
     let name = pipeline.metadata.name.as_deref().unwrap_or_default();
     let mut findings = vec![Finding::ok("manifest", format!("pipeline {name} obeys schema and rules"))];
     let (database, (queue, facts)) =
-        tokio::join!(database::examine(name, &pipeline.spec, mounts), queue::examine(aws, &pipeline.spec.queue));
+        tokio::join!(database::examine(name, &pipeline.spec, mounts, drills), queue::examine(aws, &pipeline.spec.queue));
     findings.extend(database);
     findings.extend(queue);
-    (findings, policy::policy(&facts))
+    (findings, policy::policy(&facts, drills))
 }
 
 /// Opens a connection to one server, as the workers do.

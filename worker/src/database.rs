@@ -6,6 +6,7 @@ mod encode;
 pub mod failure;
 mod fault_column;
 pub mod plan;
+mod probe_rows;
 pub mod quote;
 mod seek;
 pub mod sqlstate;

@@ -6,6 +6,7 @@ mod pointer;
 use std::ops::Range;
 
 use durable_write_crds::pipeline::{Column, DurableWritePipelineSpec, SystemAttribute, WhenMissing};
+use durable_write_crds::probe::ProbeMark;
 
 use crate::fault::RowFault;
 use crate::message::{AttributeValue, Message};
@@ -33,6 +34,8 @@ pub struct Record {
     pub message: Message,
     /// The values, in the order of the manifest's columns; empty when the message could not be decoded.
     pub values: Vec<Value>,
+    /// What a drill's probe says in it, when it is a probe's message: it is no row of the user's then, and has no values.
+    pub probe: Option<ProbeMark>,
 }
 
 impl Record {
@@ -51,7 +54,8 @@ impl Record {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let texts = self.values.iter().map(|value| if let Value::Text(text) = value { text.len() } else { 0 });
-        self.message.bytes() + size_of::<Value>() * self.values.len() + texts.sum::<usize>()
+        let mark = self.probe.as_ref().map_or(0, |mark| size_of::<ProbeMark>() + mark.drill.len());
+        self.message.bytes() + mark + size_of::<Value>() * self.values.len() + texts.sum::<usize>()
     }
 
     /// How many bytes all values of its row have as text.

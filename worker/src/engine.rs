@@ -10,6 +10,7 @@ mod flow;
 mod held;
 mod lane;
 mod memory;
+mod probes;
 mod receiving;
 mod report;
 mod visibility;
@@ -33,6 +34,7 @@ use breaker::Breaker;
 use flow::Phase;
 use held::Messages;
 use lane::Lane;
+use probes::Probes;
 use receiving::Receiving;
 
 pub use report::Snapshot;
@@ -93,6 +95,13 @@ pub enum Event {
     },
     /// A statement ended: with the number of rows that were not there before.
     Written {
+        /// Which.
+        write: u64,
+        /// How.
+        result: Result<u64, WriteError>,
+    },
+    /// A statement of a probe's messages ended: with the number of rows that were not there before.
+    ProbesWritten {
         /// Which.
         write: u64,
         /// How.
@@ -164,6 +173,13 @@ pub enum Effect {
         /// The rows, in order.
         rows: Vec<Arc<Record>>,
     },
+    /// Write these messages of a probe in one statement, on a connection of its own if need be.
+    WriteProbes {
+        /// The statement's number.
+        write: u64,
+        /// The messages.
+        rows: Vec<Arc<Record>>,
+    },
     /// Delete these messages.
     Delete(Vec<Handle>),
     /// Keep these messages invisible for [`VISIBILITY`] from now.
@@ -194,6 +210,7 @@ pub struct Engine {
     decoder: Decoder,
     messages: Messages,
     lanes: BTreeMap<u64, Lane>,
+    probes: Probes,
     receiving: Receiving,
     acknowledging: Acknowledging,
     breaker: Breaker,
@@ -223,6 +240,7 @@ impl Engine {
             decoder,
             messages: Messages::new(fifo),
             lanes: BTreeMap::new(),
+            probes: Probes::default(),
             receiving: Receiving::new(now),
             acknowledging: Acknowledging::default(),
             breaker: Breaker::default(),
@@ -248,6 +266,7 @@ impl Engine {
             Event::QueueChecked(result) => self.on_queue_checked(result, now),
             Event::Received { poll, started, result } => self.on_received(poll, started, result, now),
             Event::Written { write, result } => self.on_written(write, result, now),
+            Event::ProbesWritten { write, result } => self.on_probes_written(write, result, now),
             Event::Deleted { keys, result } => self.on_deleted(&keys, result, now),
             Event::Extended { keys, started, result } => self.on_extended(&keys, started, result),
             Event::Released { keys } => self.on_released(&keys),
@@ -268,6 +287,7 @@ impl Engine {
         self.tend_held(now);
         self.start_lanes(now);
         self.resume_lanes(now);
+        self.write_probes(now);
         self.send_dead_letters(now);
         self.send_deletes(now);
         self.check_queue_again(now);
@@ -278,11 +298,14 @@ impl Engine {
     #[must_use]
     pub fn wake_at(&self, now: Instant) -> Instant {
         let regular = now + Duration::from_millis(500);
-        [self.lanes_wake_at(now), self.flow_wake_at(), self.acknowledging.wake_at(self.settings.max_wait), self.receiving.wake_at(now)]
-            .into_iter()
-            .flatten()
-            .fold(regular, Instant::min)
-            .max(now + Duration::from_millis(1))
+        let wishes = [
+            self.lanes_wake_at(now),
+            self.flow_wake_at(),
+            self.probes.wake_at(),
+            self.acknowledging.wake_at(self.settings.max_wait),
+            self.receiving.wake_at(now),
+        ];
+        wishes.into_iter().flatten().fold(regular, Instant::min).max(now + Duration::from_millis(1))
     }
 
     /// True when a drain has ended: nothing is held and nothing is under way.

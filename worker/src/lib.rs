@@ -10,6 +10,7 @@ pub mod http;
 pub mod manifest;
 pub mod message;
 mod metrics;
+pub mod probe;
 pub mod problem;
 pub mod queue;
 pub mod run;

@@ -10,7 +10,7 @@ use durable_write_worker::decode::Decoder;
 use durable_write_worker::engine::{Engine, Settings};
 use durable_write_worker::manifest::Files;
 use durable_write_worker::queue::sqs::Sqs;
-use durable_write_worker::{aws, check, http, run, schema};
+use durable_write_worker::{aws, check, http, probe, run, schema};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -35,7 +35,10 @@ enum Command {
     /// Run a pipeline until SIGTERM; then what is held is finished or given back
     Run(Run),
     /// Check everything that a manifest names, and print the IAM policy that its workers need; nothing is received, sent or written
-    Check(Files),
+    Check(check::Arguments),
+    /// Observe a failover drill: write through a pipeline and past it, and say what became of each write
+    #[command(hide = true)]
+    Probe(probe::Arguments),
     /// Print, or apply, the SQL that the table and the workers' user need
     Schema(schema::Arguments),
 }
@@ -56,13 +59,21 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
     nix::sys::prctl::set_thp_disable(true).ok();
     match Arguments::parse().command {
         Command::Run(arguments) => {
-            let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=off"));
-            tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+            log();
             run_pipeline(arguments).await.map(|()| std::process::ExitCode::SUCCESS)
         }
-        Command::Check(files) => check::run(&files).await,
+        Command::Probe(arguments) => {
+            log();
+            probe::run(arguments, stop(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)).await
+        }
+        Command::Check(arguments) => check::run(&arguments).await,
         Command::Schema(arguments) => schema::run(&arguments).await,
     }
+}
+
+fn log() {
+    let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=off"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
 }
 
 async fn run_pipeline(arguments: Run) -> anyhow::Result<()> {

@@ -35,6 +35,7 @@ pub fn render(state: &WorkerState) -> String {
     for (name, help, value) in [
         ("messages_held", "Messages held now", Some(count(counters.held))),
         ("flowing", "1 while messages can be written", Some(truth(state.flowing.status))),
+        ("stalled", "1 while somebody must act", Some(truth(state.stalled.status))),
         ("queue_ready", "1 while the queue can be used", Some(truth(state.queue_ready.status))),
         ("database_ready", "1 while database and table can be used", Some(truth(state.database_ready.status))),
         ("queue_visible", "Messages that wait in the queue, about", state.queue.visible),

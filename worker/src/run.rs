@@ -158,6 +158,7 @@ impl<Q: Queue, S: Sink> Loop<Q, S> {
                 Effect::Seek => self.seek(),
                 Effect::Prepare => self.run_statement(Statement::Prepare),
                 Effect::Write { write, rows } => self.run_statement(Statement::Write(write, rows)),
+                Effect::WriteProbes { write, rows } => self.run_statement(Statement::WriteProbes(write, rows)),
             }
         }
     }
@@ -219,6 +220,7 @@ impl<Q: Queue, S: Sink> Loop<Q, S> {
             let event = match statement {
                 Statement::Prepare => Event::Prepared(result.map(|_| ())),
                 Statement::Write(write, _) => Event::Written { write, result },
+                Statement::WriteProbes(write, _) => Event::ProbesWritten { write, result },
             };
             done.send(Done { event, connection }).ok();
         });
@@ -233,6 +235,8 @@ enum Statement {
     Prepare,
     /// Write rows: the statement's number, and the rows.
     Write(u64, Vec<Arc<Record>>),
+    /// Write messages of a probe: the same.
+    WriteProbes(u64, Vec<Arc<Record>>),
 }
 
 async fn carry_out_statement<S: Sink>(sink: &S, connection: &mut Option<S::Connection>, statement: &Statement) -> Result<u64, WriteError> {
@@ -243,6 +247,7 @@ async fn carry_out_statement<S: Sink>(sink: &S, connection: &mut Option<S::Conne
     match statement {
         Statement::Prepare => sink.prepare(connection).await.map(|()| 0),
         Statement::Write(_, rows) => sink.write(connection, rows).await,
+        Statement::WriteProbes(_, rows) => sink.write_probes(connection, rows).await,
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Arguments {
     /// Run the SQL too, in one transaction, as PGUSER with PGPASSWORD (the table's owner); without them as the manifest's user
     #[arg(long)]
     apply: bool,
+    /// Add the tables of failover drills, which take the probe's rows
+    #[arg(long)]
+    drills: bool,
 }
 
 /// Prints, or applies, what is needed.
@@ -40,7 +43,8 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let user_name = user.as_ref().map_or(SOME_USER, |user| user.username.as_str());
     println!("-- Pipeline {name}: what its table and its user need, in the database {}.", quote::identifier(&pipeline.spec.database.name));
     if !arguments.apply {
-        for statement in statements(&pipeline.spec, user_name, None) {
+        let drills = if arguments.drills { drill_statements(user_name) } else { Vec::new() };
+        for statement in statements(&pipeline.spec, user_name, None).into_iter().chain(drills) {
             println!("{statement}");
         }
         return Ok(ExitCode::SUCCESS);
@@ -52,6 +56,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     user.as_ref().map_err(Clone::clone)?;
     let mut connection = writer(&name, &pipeline.spec, &mounts, &administrator).await?;
     apply(&mut connection, &pipeline.spec, user_name).await?;
+    if arguments.drills {
+        apply_drills(&mut connection, user_name).await?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,8 +75,20 @@ async fn writer(name: &str, spec: &DurableWritePipelineSpec, mounts: &Mounts, us
 pub async fn apply(connection: &mut PgConnection, spec: &DurableWritePipelineSpec, user: &str) -> anyhow::Result<()> {
     let table = &spec.target.table;
     let catalogue = catalogue::read(connection, table).await?.ok_or_else(|| table_missing(table))?;
+    run_all(connection, statements(spec, user, Some(&catalogue))).await
+}
+
+/// Makes the tables of drills, all or nothing.
+///
+/// # Errors
+/// PostgreSQL refuses.
+pub async fn apply_drills(connection: &mut PgConnection, user: &str) -> anyhow::Result<()> {
+    run_all(connection, drill_statements(user)).await
+}
+
+async fn run_all(connection: &mut PgConnection, statements: Vec<String>) -> anyhow::Result<()> {
     let mut transaction = connection.begin().await?;
-    for statement in statements(spec, user, Some(&catalogue)) {
+    for statement in statements {
         println!("{statement}");
         let run = sqlx::query(AssertSqlSafe(statement.clone())).persistent(false).execute(&mut *transaction).await;
         run.with_context(|| {
@@ -108,6 +127,29 @@ fn statements(spec: &DurableWritePipelineSpec, user: &str, catalogue: Option<&Ca
         }
     }
     statements
+}
+
+/// The tables of drills. Those that take rows have no unique key on purpose: a row that was written twice must be there twice. The key that a
+/// message of a probe passes once is a table of its own, as it is with the user's table.
+#[must_use]
+pub fn drill_statements(user: &str) -> Vec<String> {
+    let user = quote::identifier(user);
+    let rows = "drill uuid NOT NULL, seq bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(), instance text";
+    let times = "opened timestamptz NOT NULL, expires timestamptz NOT NULL, closed timestamptz";
+    vec![
+        "CREATE SCHEMA IF NOT EXISTS durable_write;".to_owned(),
+        format!("CREATE TABLE IF NOT EXISTS durable_write.probe ({rows});"),
+        "CREATE INDEX IF NOT EXISTS probe_drill_seq ON durable_write.probe (drill, seq);".to_owned(),
+        "CREATE TABLE IF NOT EXISTS durable_write.probe_key (drill uuid, seq bigint, PRIMARY KEY (drill, seq));".to_owned(),
+        format!("CREATE TABLE IF NOT EXISTS durable_write.probe_direct ({rows});"),
+        "CREATE INDEX IF NOT EXISTS probe_direct_drill_seq ON durable_write.probe_direct (drill, seq);".to_owned(),
+        format!(
+            "CREATE TABLE IF NOT EXISTS durable_write.drill (drill uuid PRIMARY KEY, resource_id text NOT NULL, name text NOT NULL, {times});"
+        ),
+        format!("GRANT USAGE ON SCHEMA durable_write TO {user};"),
+        format!("GRANT SELECT, INSERT ON durable_write.probe, durable_write.probe_key, durable_write.probe_direct TO {user};"),
+        format!("GRANT SELECT, INSERT, UPDATE ON durable_write.drill TO {user};"),
+    ]
 }
 
 #[cfg(test)]

@@ -76,4 +76,9 @@ pub trait Sink: Send + Sync + 'static {
     /// Writes the rows in one transaction, in their order, and says how many were not there before. When it fails, none is written, or, when
     /// the answer was lost, all are: writing them again is safe.
     fn write(&self, connection: &mut Self::Connection, rows: &[Arc<Record>]) -> impl Future<Output = Result<u64, WriteError>> + Send;
+
+    /// Writes messages of a drill's probe into the probe's own tables, in one transaction, and says how many were not there before. A lock on
+    /// those tables is not waited for longer than for a moment. Writing them again is safe.
+    fn write_probes(&self, connection: &mut Self::Connection, rows: &[Arc<Record>])
+    -> impl Future<Output = Result<u64, WriteError>> + Send;
 }

@@ -16,6 +16,7 @@ use crate::database::plan::{Plan, plan, table_missing};
 use crate::database::quote;
 use crate::database::tls::Credentials;
 use crate::manifest::{Mounts, Server};
+use crate::probe;
 use crate::problem::Problem;
 
 /// A server that answered.
@@ -25,7 +26,7 @@ struct Answer {
 }
 
 /// Looks at everything of the database that the manifest names.
-pub(super) async fn examine(pipeline: &str, spec: &DurableWritePipelineSpec, mounts: &Mounts) -> Vec<Finding> {
+pub(super) async fn examine(pipeline: &str, spec: &DurableWritePipelineSpec, mounts: &Mounts, drills: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let secret = &spec.database.credentials.secret_ref;
     let credentials = keep(&mut findings, mounts.credentials(secret), |credentials| {
@@ -51,8 +52,14 @@ pub(super) async fn examine(pipeline: &str, spec: &DurableWritePipelineSpec, mou
     let servers: Vec<Server> = servers.instances.into_iter().chain([endpoint]).collect();
     let asked = join_all(servers.iter().map(|server| ask(pipeline, spec, server, &credentials, &authorities))).await;
     let answers = servers.into_iter().zip(asked).collect();
-    if let Some(writer) = find_writer(answers, &mut findings) {
-        examine_writer(writer, spec, &mut findings).await;
+    if let Some(mut writer) = find_writer(answers, &mut findings) {
+        examine_writer(&mut writer, spec, &mut findings).await;
+        if drills {
+            findings.push(match probe::check_tables(&mut writer.connection).await {
+                Ok(()) => Finding::ok("drills", "the tables of drills are there, with the rights to them"),
+                Err(problem) => Finding::fail("drills", problem.message),
+            });
+        }
     }
     findings
 }
@@ -106,7 +113,7 @@ fn find_writer(answers: Vec<(Server, Result<Answer, Problem>)>, findings: &mut V
     None
 }
 
-async fn examine_writer(mut writer: Answer, spec: &DurableWritePipelineSpec, findings: &mut Vec<Finding>) {
+async fn examine_writer(writer: &mut Answer, spec: &DurableWritePipelineSpec, findings: &mut Vec<Finding>) {
     findings.push(match not_durable(&writer.server) {
         Some(problem) => problem.into(),
         None => Finding::ok(

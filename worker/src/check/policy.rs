@@ -44,16 +44,21 @@ impl Facts {
     }
 }
 
-/// The least policy: read and delete on the queue, send on the dead-letter queue, and the keys of both.
-pub(super) fn policy(facts: &Facts) -> Value {
+/// The least policy: read and delete on the queue, send on the dead-letter queue, and the keys of both. The probe of drills runs under the same
+/// identity and sends to the queue.
+pub(super) fn policy(facts: &Facts, drills: bool) -> Value {
+    let mut actions =
+        vec!["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"];
+    let mut key_actions = vec!["kms:Decrypt"];
+    if drills {
+        actions.push("sqs:SendMessage");
+        key_actions.push("kms:GenerateDataKey");
+    }
     let mut statements = vec![
-        allow(
-            &["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
-            &facts.queue.arn,
-        ),
+        allow(&actions, &facts.queue.arn),
         allow(&["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:SendMessage"], &facts.dead_letter_queue.arn),
     ];
-    statements.extend(key_statement(&facts.queue, &["kms:Decrypt"]));
+    statements.extend(key_statement(&facts.queue, &key_actions));
     statements.extend(key_statement(&facts.dead_letter_queue, &["kms:GenerateDataKey", "kms:Decrypt"]));
     json!({"Version": "2012-10-17", "Statement": statements})
 }
@@ -92,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_policy_names_both_queues_and_the_least_rights() {
-        let policy = policy(&facts(None));
+        let policy = policy(&facts(None), false);
         assert_eq!(policy["Statement"].as_array().unwrap().len(), 2);
         assert_eq!(policy["Statement"][0]["Resource"], "arn:aws:sqs:eu-west-1:123456789012:orders");
         assert_eq!(policy["Statement"][1]["Resource"], "arn:aws:sqs:REGION:ACCOUNT:orders-dlq");
@@ -101,13 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn a_drills_probe_sends_to_the_queue_with_the_same_identity() {
+        let policy = policy(&facts(Some("1234")), true);
+        assert!(policy["Statement"][0].to_string().contains("sqs:SendMessage"));
+        assert!(policy["Statement"][2].to_string().contains("kms:GenerateDataKey"));
+    }
+
+    #[test]
     fn an_encrypted_queue_needs_its_key() {
-        let resource = |key| policy(&facts(Some(key)))["Statement"][2]["Resource"].clone();
+        let resource = |key| policy(&facts(Some(key)), false)["Statement"][2]["Resource"].clone();
         let arn = "arn:aws:kms:eu-west-1:999999999999:key/1234";
         assert_eq!(resource(arn), arn);
         assert_eq!(resource("1234"), "arn:aws:kms:eu-west-1:123456789012:key/1234");
         assert_eq!(resource("alias/aws/sqs"), Value::Null);
-        let alias = policy(&facts(Some("alias/orders")));
+        let alias = policy(&facts(Some("alias/orders")), false);
         assert_eq!(alias["Statement"][2]["Condition"]["ForAnyValue:StringEquals"]["kms:ResourceAliases"], "alias/orders");
     }
 }

@@ -74,7 +74,7 @@ mod tests {
 
     fn record(body: &str) -> Arc<Record> {
         let message = crate::message::Message { body: body.to_owned(), ..Default::default() };
-        Arc::new(Record { values: vec![Value::Json(0..body.len())], message })
+        Arc::new(Record { values: vec![Value::Json(0..body.len())], message, probe: None })
     }
 
     fn encoded(body: &str, encoding: Encoding) -> String {

@@ -3,14 +3,18 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use durable_write_crds::conditions::reasons;
 use durable_write_crds::pipeline::{Database, TlsMode};
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{ConnectOptions, PgConnection};
+use tokio::time::timeout;
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
+use super::failure::failure;
 use crate::problem::Problem;
+use crate::sink::{Class, WriteError};
 
 /// The authorities of RDS and of RDS Proxy, PEM encoded; the file says where they are from.
 const RDS_AUTHORITIES: &str = include_str!("../../certificates/rds-global-bundle.pem");
@@ -63,7 +67,7 @@ impl fmt::Debug for Credentials {
 /// How a connection is opened. The result's debug form shows the password: never log it.
 ///
 /// `authorities` are those of the manifest, or [`default_authorities`]: they are all that is trusted, except that sqlx adds the platform's own
-/// where there are some (`SSL_CERT_FILE`, `/etc/ssl`). The image has none.
+/// where there are some (`SSL_CERT_FILE`, `SSL_CERT_DIR`, `/etc/ssl`), as in the image, which needs them for AWS.
 #[must_use]
 pub fn connect_options(
     pipeline: &str,
@@ -89,6 +93,20 @@ pub fn connect_options(
         // A proxy refuses settings that it does not know.
         .extra_float_digits(None)
         .disable_statement_logging()
+}
+
+/// Opens a connection, unless that takes longer than `limit`.
+///
+/// # Errors
+/// The server does not answer in time, or refuses.
+pub(crate) async fn open(options: &PgConnectOptions, endpoint: &Endpoint, limit: Duration) -> Result<PgConnection, WriteError> {
+    match timeout(limit, options.connect()).await {
+        Ok(opened) => opened.map_err(|error| failure(&error)),
+        Err(_) => {
+            let problem = Problem::new(reasons::DATABASE_OUTAGE, "database", format!("{endpoint} does not answer"));
+            Err(WriteError { class: Class::Outage, sqlstate: None, column: None, problem })
+        }
+    }
 }
 
 /// Whom the worker trusts by default: the public authorities (Mozilla's) and those of RDS, PEM encoded.

@@ -6,14 +6,13 @@ use std::time::Duration;
 use durable_write_crds::DurableWritePipelineSpec;
 use durable_write_crds::conditions::reasons;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
-use tokio::time::timeout;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::failure::failure;
 use super::plan::{self, Plan, plan, table_missing};
 use super::seek::{Answer, Target, seek};
 use super::tls::connect_options;
-use super::{catalogue, durability, encode, fault_column};
+use super::{catalogue, durability, encode, fault_column, probe_rows, tls};
 use crate::decode::Record;
 use crate::manifest::Mounts;
 use crate::problem::Problem;
@@ -54,8 +53,7 @@ impl Postgres {
     /// Opens a connection: credentials and authorities are read each time, as they may have been rotated.
     async fn open(&self, target: &Target) -> Result<PgConnection, WriteError> {
         let options = self.options(target).map_err(hindered)?;
-        let opened = timeout(CONNECT_DEADLINE, options.connect()).await;
-        opened.map_err(|_| hindered(outage(format!("{} does not answer", target.endpoint))))?.map_err(|error| failure(&error))
+        tls::open(&options, &target.endpoint, CONNECT_DEADLINE).await
     }
 
     fn options(&self, target: &Target) -> Result<PgConnectOptions, Problem> {
@@ -151,6 +149,11 @@ impl Sink for Postgres {
                 Err(failure)
             }
         }
+    }
+
+    async fn write_probes(&self, connection: &mut PgConnection, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
+        let aurora = self.spec.database.aurora.is_some();
+        probe_rows::write(connection, rows, aurora).await.map_err(|error| failure(&error))
     }
 }
 

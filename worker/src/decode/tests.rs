@@ -30,7 +30,7 @@ fn message(body: &str) -> Message {
 
 fn record(decoder: &Decoder, body: &str) -> Record {
     let message = message(body);
-    Record { values: decoder.decode(&message).unwrap(), message }
+    Record { values: decoder.decode(&message).unwrap(), message, probe: None }
 }
 
 fn reason(decoder: &Decoder, body: &str) -> String {
@@ -141,7 +141,7 @@ proptest! {
         match (serde_json::from_str::<serde_json::Value>(&text), decoder.decode(&message)) {
             (Err(_), decoded) => prop_assert!(decoded.is_err()),
             (Ok(value), Ok(values)) => {
-                let record = Record { message, values };
+                let record = Record { message, values, probe: None };
                 let found: Option<serde_json::Value> = record.raw(1).map(|raw| serde_json::from_str(raw).unwrap());
                 prop_assert_eq!(found.as_ref(), value.pointer(&pointer).filter(|value| !value.is_null()));
             }

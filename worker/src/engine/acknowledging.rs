@@ -104,7 +104,7 @@ impl Engine {
         for &key in keys {
             match failed.iter().find(|(failed, _)| *failed == key) {
                 None => {
-                    self.counters.acknowledged += 1;
+                    self.counters.acknowledged += self.counted(key);
                     self.messages.remove(key);
                 }
                 // It will be delivered again, and found in the table.

@@ -139,8 +139,14 @@ impl Engine {
         self.database.hindrance = Some(problem);
         self.database.identity = None;
         self.give_up_lanes();
-        self.effects.push(Effect::CloseConnections);
+        self.close_connections();
         self.seek();
+    }
+
+    /// Closes all connections; what is under way on them is not waited for.
+    fn close_connections(&mut self) {
+        self.give_up_probes();
+        self.effects.push(Effect::CloseConnections);
     }
 
     /// No message can be written although the writer is there: wait, longer each time, and try again.
@@ -152,7 +158,7 @@ impl Engine {
         }
         if self.lanes.values().any(|lane| lane.write.is_some()) {
             // Their answers are not waited for: they must not take connections and memory from those that come.
-            self.effects.push(Effect::CloseConnections);
+            self.close_connections();
         }
         self.give_up_lanes();
         if problem.reason != reasons::TOO_MANY_BAD_MESSAGES {
@@ -184,7 +190,7 @@ impl Engine {
                 self.phase = Phase::Preparing { doubt: Some(doubt.clone()) };
                 self.effects.push(Effect::Prepare);
             }
-            Phase::Flowing { .. } if now >= self.suspect_at && self.lanes.values().any(|lane| lane.hangs_since(now, SUSPICIOUS)) => {
+            Phase::Flowing { .. } if now >= self.suspect_at && self.sent_first().is_some_and(|sent| now >= sent + SUSPICIOUS) => {
                 self.suspect_at = now + SUSPICIOUS;
                 self.seek();
             }
@@ -195,12 +201,15 @@ impl Engine {
     pub(super) fn flow_wake_at(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Paused { until, .. } => Some(*until),
-            Phase::Flowing { .. } => {
-                let sent = self.lanes.values().filter(|lane| lane.write.is_some()).map(|lane| lane.started).min();
-                sent.map(|sent| (sent + SUSPICIOUS).max(self.suspect_at))
-            }
+            Phase::Flowing { .. } => self.sent_first().map(|sent| (sent + SUSPICIOUS).max(self.suspect_at)),
             _ => None,
         }
+    }
+
+    /// When the statement was sent that has waited longest for its answer.
+    fn sent_first(&self) -> Option<Instant> {
+        let lanes = self.lanes.values().filter(|lane| lane.write.is_some()).map(|lane| lane.started);
+        lanes.chain(self.probes.sent()).min()
     }
 
     fn give_up_lanes(&mut self) {

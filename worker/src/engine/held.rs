@@ -25,7 +25,16 @@ pub(super) enum Place {
     DeadLetter,
     /// On its way back to the queue.
     Releasing,
+    /// A probe's message that waits to be written: it is of no group, as nothing needs its order.
+    Probe,
+    /// In the probes' statement.
+    ProbeWriting,
+    /// Done with; waits to be deleted.
+    ProbeWritten,
 }
+
+/// How many places there are.
+const PLACES: usize = 8;
 
 /// A message that the worker holds.
 #[derive(Debug)]
@@ -51,6 +60,11 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// True for a message of a probe.
+    pub(super) fn is_probe(&self) -> bool {
+        self.record.probe.is_some()
+    }
+
     /// True when it is not to be tried yet.
     pub(super) fn waits(&self, now: Instant) -> bool {
         self.not_before.is_some_and(|time| time > now)
@@ -69,10 +83,12 @@ pub(super) struct Messages {
     groups: HashMap<Arc<str>, Group>,
     /// Groups that may have something to write, the one that waits longest first.
     turn: VecDeque<Arc<str>>,
+    /// Messages of probes that wait to be written.
+    probes: BTreeSet<Key>,
     /// The same groups, to find one quickly.
     queued: HashSet<Arc<str>>,
     /// How many are at each place.
-    counts: [usize; 5],
+    counts: [usize; PLACES],
     /// How many have failed alone at least once.
     failed: usize,
 }
@@ -95,20 +111,22 @@ impl Messages {
             groups: HashMap::new(),
             turn: VecDeque::new(),
             queued: HashSet::new(),
-            counts: [0; 5],
+            probes: BTreeSet::new(),
+            counts: [0; PLACES],
             failed: 0,
         }
     }
 
-    /// Takes a message in, as pending.
+    /// Takes a message in: it waits to be written.
     pub(super) fn insert(&mut self, record: Record, fault: Option<RowFault>, received: Instant, deadline: Instant) {
         let key = self.next;
         self.next += 1;
         let [bytes, row_bytes] = [record.bytes(), record.row_bytes()].map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
         self.bytes += bytes;
+        let place = if record.probe.is_some() { Place::Probe } else { Place::Pending };
         let held = Held {
             record: Arc::new(record),
-            place: Place::Pending,
+            place,
             received,
             deadline,
             extending: false,
@@ -119,8 +137,28 @@ impl Messages {
             row_bytes,
         };
         self.all.insert(key, held);
-        self.note(Place::Pending, 1);
-        self.make_pending(key);
+        self.note(place, 1);
+        if place == Place::Probe {
+            self.probes.insert(key);
+        } else {
+            self.make_pending(key);
+        }
+    }
+
+    /// How many messages of users it holds.
+    pub(super) fn of_users(&self) -> usize {
+        let probes = [Place::Probe, Place::ProbeWriting, Place::ProbeWritten].map(|place| self.count(place));
+        self.len().saturating_sub(probes.iter().sum())
+    }
+
+    /// Chooses messages of probes for one statement, at most so many, and moves them there.
+    pub(super) fn take_probes(&mut self, most: usize, now: Instant) -> Vec<Key> {
+        let ours = |key: &Key| self.all.get(key).is_some_and(|held| held.deadline > now);
+        let keys: Vec<Key> = self.probes.iter().copied().filter(ours).take(most).collect();
+        for key in &keys {
+            self.put(*key, Place::ProbeWriting);
+        }
+        keys
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Held> {
@@ -212,7 +250,10 @@ impl Messages {
                     self.groups.entry(group).or_default().busy += 1;
                 }
             }
-            Place::Written | Place::Releasing => {}
+            Place::Probe => {
+                self.probes.insert(key);
+            }
+            Place::Written | Place::Releasing | Place::ProbeWriting | Place::ProbeWritten => {}
         }
     }
 
@@ -273,7 +314,8 @@ impl Messages {
         if !self.fifo {
             return None;
         }
-        self.all.get(&key).map(|held| held.record.message.group.as_deref().unwrap_or_default().into())
+        let held = self.all.get(&key).filter(|held| !held.is_probe())?;
+        Some(held.record.message.group.as_deref().unwrap_or_default().into())
     }
 
     fn note(&mut self, place: Place, change: isize) {
@@ -316,7 +358,10 @@ impl Messages {
                     group.busy -= 1;
                 }
             }
-            Place::Written | Place::Releasing => {}
+            Place::Probe => {
+                self.probes.remove(&key);
+            }
+            Place::Written | Place::Releasing | Place::ProbeWriting | Place::ProbeWritten => {}
         }
         if let Some(name) = group
             && self.groups.get(&name).is_some_and(|group| group.pending.is_empty() && group.busy == 0)
@@ -364,7 +409,7 @@ impl Batch {
 impl Messages {
     /// Fails the test when what is kept up to date is not what counting says.
     pub(super) fn assert_consistent(&self) {
-        let mut counts = [0; 5];
+        let mut counts = [0; PLACES];
         for held in self.all.values() {
             counts[held.place as usize] += 1;
         }
@@ -373,6 +418,7 @@ impl Messages {
         assert_eq!(self.bytes, self.all.values().map(|held| held.bytes).sum::<u64>());
         let pending = self.loose.len() + self.groups.values().map(|group| group.pending.len()).sum::<usize>();
         assert_eq!(pending, self.pending());
+        assert_eq!(self.probes.len(), counts[Place::Probe as usize]);
         if self.fifo {
             let busy = self.groups.values().map(|group| group.busy).sum::<usize>();
             assert_eq!(busy, counts[Place::Writing as usize] + counts[Place::DeadLetter as usize]);

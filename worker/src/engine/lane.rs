@@ -1,8 +1,6 @@
 //! A lane: one batch on its way through one connection. A batch that fails for one of its rows is halved, left to right, until the row that
 //! fails stands alone.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::held::Key;
@@ -111,11 +109,6 @@ impl Lane {
     /// Everything that is neither committed nor failed alone.
     pub(super) fn unwritten(&self) -> Vec<Key> {
         self.rest.iter().flatten().chain(&self.current).copied().collect()
-    }
-
-    /// True when its statement has not been answered for so long.
-    pub(super) fn hangs_since(&self, now: Instant, time: Duration) -> bool {
-        self.write.is_some() && now >= self.started + time
     }
 
     /// True when some message was committed.

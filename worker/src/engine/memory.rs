@@ -14,7 +14,7 @@ const STATEMENT_COPIES: u64 = 4;
 impl Engine {
     /// How much of the budget is free, in bytes.
     fn free_memory(&self) -> u64 {
-        let statements: u64 = self.lanes.values().map(|lane| lane.bytes).sum();
+        let statements = self.lanes.values().map(|lane| lane.bytes).sum::<u64>() + self.probes.bytes();
         self.settings.memory.saturating_sub(self.messages.bytes()).saturating_sub(self.receiving.reserved()).saturating_sub(statements)
     }
 
@@ -44,12 +44,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use durable_write_crds::probe::{PROBE_ATTRIBUTE, ProbeBody, ProbeMark};
     use proptest::prelude::*;
     use tokio::time::Instant;
 
     use crate::decode::{Decoder, Record};
     use crate::engine::{Effect, Engine, Event, Settings};
-    use crate::message::Message;
+    use crate::message::{AttributeValue, Message, MessageAttribute};
     use crate::problem::Problem;
     use crate::queue::QueueFacts;
     use crate::sink::{Class, WriteError};
@@ -77,6 +78,7 @@ mod tests {
         sizes: std::iter::Enumerate<std::vec::IntoIter<usize>>,
         polls: Vec<(u64, usize)>,
         writes: Vec<(u64, Vec<Arc<Record>>)>,
+        probes: Option<(u64, usize)>,
         others: Vec<Event>,
     }
 
@@ -86,7 +88,11 @@ mod tests {
                 match effect {
                     Effect::Poll { poll, maximum, .. } => self.polls.push((poll, maximum)),
                     Effect::Write { write, rows } => self.writes.push((write, rows)),
-                    Effect::CloseConnections => self.writes.clear(),
+                    Effect::WriteProbes { write, rows } => self.probes = Some((write, rows.len())),
+                    Effect::CloseConnections => {
+                        self.writes.clear();
+                        self.probes = None;
+                    }
                     Effect::CheckQueue => {
                         let facts = QueueFacts { maximum_message_size: LARGEST, retention: Duration::from_secs(3600) };
                         self.others.push(Event::QueueChecked(Ok(facts)));
@@ -111,7 +117,7 @@ mod tests {
 
         /// One of the things asked for is answered; `choice` says which, and, for a statement, how.
         fn answer(&mut self, choice: usize, may_fail: bool, now: Instant) -> Event {
-            let (kind, which) = (choice % 3, choice / 3);
+            let (kind, which) = (choice % 4, choice / 4);
             match kind {
                 0 if !self.polls.is_empty() => {
                     let (poll, maximum) = self.polls.swap_remove(which % self.polls.len());
@@ -123,6 +129,11 @@ mod tests {
                     let failures = [Class::Outage, Class::RowFault, Class::HoldThenRowFault, Class::Ambiguous, Class::Retry];
                     let failure = failures.get(which % 16).filter(|_| may_fail);
                     Event::Written { write, result: failure.map_or(Ok(rows.len() as u64), |class| Err(error(*class))) }
+                }
+                3 if self.probes.is_some() => {
+                    let (write, rows) = self.probes.take().unwrap();
+                    let failure = [Class::Outage, Class::Catalogue, Class::Ambiguous].get(which % 8).filter(|_| may_fail);
+                    Event::ProbesWritten { write, result: failure.map_or(Ok(rows as u64), |class| Err(error(*class))) }
                 }
                 2 if !self.others.is_empty() => self.others.swap_remove(which % self.others.len()),
                 _ => Event::Tick,
@@ -142,7 +153,19 @@ mod tests {
     fn message(number: usize, size: usize) -> Message {
         let text = "x".repeat(size.saturating_sub(30));
         let (id, group) = (number.to_string(), Some((number % 5).to_string()));
+        if number % 7 == 3 {
+            return Message { id, group, receive_count: 1, ..probe(number) };
+        }
         Message { body: format!(r#"{{"id": "{id}", "text": "{text}"}}"#), id, group, receive_count: 1, ..Message::default() }
+    }
+
+    fn probe(number: usize) -> Message {
+        let drill = "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned();
+        let mark = ProbeMark { drill, seq: i64::try_from(number).unwrap() + 1, expires: 0 };
+        let value = AttributeValue::Text(mark.attribute());
+        let attribute = MessageAttribute { data_type: "String".to_owned(), value };
+        let body = serde_json::to_string(&ProbeBody { durable_write_probe: mark }).unwrap();
+        Message { body, attributes: [(PROBE_ATTRIBUTE.to_owned(), attribute)].into(), ..Message::default() }
     }
 
     proptest! {
@@ -153,23 +176,26 @@ mod tests {
             sizes in prop::collection::vec(prop_oneof![30..600_usize, LARGEST - 100..LARGEST], 1..400),
             choices in prop::collection::vec(any::<usize>(), 1..2000),
         ) {
-            let (mut engine, mut now, count) = (engine(fifo), Instant::now(), sizes.len() as u64);
-            let mut outside = Outside { sizes: sizes.into_iter().enumerate(), polls: Vec::new(), writes: Vec::new(), others: Vec::new() };
+            let (mut engine, mut now) = (engine(fifo), Instant::now());
+            let users = (0..sizes.len()).filter(|number| number % 7 != 3).count() as u64;
+            let mut outside = Outside { sizes: sizes.into_iter().enumerate(), polls: Vec::new(), writes: Vec::new(), probes: None, others: Vec::new() };
             let (random, orderly) = (choices.into_iter().map(|choice| (choice, true)), (0..).map(|turn| (turn, false)));
             for (choice, may_fail) in random.chain(orderly).take(50_000) {
                 now += Duration::from_millis(10);
                 let event = outside.answer(choice, may_fail, now);
                 outside.take_in(engine.handle(event, now), now);
                 engine.messages.assert_consistent();
-                let statements: u64 = engine.lanes.values().map(|lane| lane.bytes).sum();
+                let statements = engine.lanes.values().map(|lane| lane.bytes).sum::<u64>() + engine.probes.bytes();
                 let taken = engine.messages.bytes() + engine.receiving.reserved() + statements;
                 prop_assert!(taken <= BUDGET + 2 * super::STATEMENT_COPIES * LARGEST as u64, "{taken} of {BUDGET} bytes are taken");
-                if engine.counters.acknowledged + engine.counters.released == count {
+                let counters = engine.counters;
+                if outside.sizes.len() == 0 && engine.messages.len() == 0 {
+                    prop_assert_eq!((counters.received, counters.acknowledged + counters.released), (users, users), "probes are counted");
                     return Ok(());
                 }
             }
             let counters = engine.counters;
-            prop_assert!(false, "of {count} messages some are neither deleted nor given back: {counters:?}");
+            prop_assert!(false, "of {users} messages some are neither deleted nor given back: {counters:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::flow::Phase;
-use super::{Effect, Engine, VISIBILITY};
+use super::{Effect, Engine, VISIBILITY, probes};
 use crate::decode::Record;
 use crate::message::Message;
 use crate::problem::Problem;
@@ -123,7 +123,7 @@ impl Engine {
         let polls = self.receiving.in_flight.len();
         // Those that are stuck must not keep others from being received.
         let stuck = self.messages.stuck();
-        let fresh = self.messages.len().saturating_sub(stuck);
+        let fresh = self.messages.of_users().saturating_sub(stuck);
         let rows = self.settings.max_rows.max(2 * BATCH);
         let wanted = if stuck >= self.most_stuck() {
             false
@@ -147,7 +147,6 @@ impl Engine {
         self.receiving.failures = 0;
         self.queue.unreachable = None;
         self.receiving.adapt(messages.len(), maximum);
-        self.counters.received += u64::try_from(messages.len()).unwrap_or(0);
         self.queue.saw(&messages, started);
         if messages.is_empty() {
             self.end_doubt_when_idle();
@@ -166,11 +165,16 @@ impl Engine {
     }
 
     fn take_in(&mut self, message: Message, started: Instant) {
+        let deadline = started + VISIBILITY;
+        if let Some(mark) = probes::mark(&message) {
+            return self.messages.insert(Record { message, values: Vec::new(), probe: Some(mark) }, None, started, deadline);
+        }
+        self.counters.received += 1;
         let (values, fault) = match self.decoder.decode(&message) {
             Ok(values) => (values, None),
             Err(fault) => (Vec::new(), Some(fault)),
         };
-        self.messages.insert(Record { message, values }, fault, started, started + VISIBILITY);
+        self.messages.insert(Record { message, values, probe: None }, fault, started, deadline);
     }
 
     fn on_receive_failed(&mut self, error: QueueError, now: Instant) {

@@ -115,7 +115,7 @@ impl Engine {
     /// What the worker says of itself now.
     #[must_use]
     pub fn snapshot(&self, now: Instant, wall: Timestamp, depth: Option<Depth>) -> Snapshot {
-        let counters = Counters { held: u64::try_from(self.messages.len()).unwrap_or(u64::MAX), ..self.counters };
+        let counters = Counters { held: u64::try_from(self.messages.of_users()).unwrap_or(u64::MAX), ..self.counters };
         Snapshot {
             flowing: self.flowing(now),
             queue_ready: self.queue_ready(),

@@ -101,13 +101,13 @@ impl Engine {
     }
 
     fn pending(&self) -> impl Iterator<Item = (Key, &Held)> {
-        self.messages.iter().filter(|(_, held)| held.place == Place::Pending)
+        self.messages.iter().filter(|(_, held)| matches!(held.place, Place::Pending | Place::Probe))
     }
 
     /// Gives up those that are pending; what was behind another is being given back by then.
     fn cut_pending(&mut self, keys: Vec<Key>) {
         for key in keys {
-            if self.messages.get(key).is_some_and(|held| held.place == Place::Pending) {
+            if self.messages.get(key).is_some_and(|held| matches!(held.place, Place::Pending | Place::Probe)) {
                 self.cut(key);
             }
         }
@@ -116,7 +116,7 @@ impl Engine {
     /// Gives up a message and all that is behind it in its group: another consumer may have them.
     pub(super) fn cut(&mut self, key: Key) {
         let behind = self.messages.pending_behind(key);
-        self.counters.released += 1;
+        self.counters.released += self.counted(key);
         self.messages.remove(key);
         self.release(behind);
     }
@@ -135,9 +135,14 @@ impl Engine {
 
     pub(super) fn on_released(&mut self, keys: &[Key]) {
         for key in keys {
-            self.counters.released += 1;
+            self.counters.released += self.counted(*key);
             self.messages.remove(*key);
         }
+    }
+
+    /// What a message adds to a counter: those of probes nothing.
+    pub(super) fn counted(&self, key: Key) -> u64 {
+        u64::from(self.messages.get(key).is_some_and(|held| !held.is_probe()))
     }
 
     fn handles(&self, keys: &[Key]) -> Vec<Handle> {

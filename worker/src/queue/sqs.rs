@@ -2,6 +2,7 @@
 
 mod errors;
 mod facts;
+mod probe;
 mod reason;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use crate::fault::RowFault;
 use crate::message::{AttributeValue, Message, MessageAttribute};
 use crate::problem::Problem;
 use facts::Located;
+pub use probe::SendFailure;
 
 /// The attribute of a dead letter that says why it is there.
 pub const ATTRIBUTE: &str = "durable-write";

@@ -31,6 +31,10 @@ struct State {
     statements: u64,
     /// Every row fails with this.
     fault: Option<(Class, &'static str)>,
+    /// How often each message of a probe was written.
+    probes: HashMap<(String, i64), u32>,
+    /// The probe's tables refuse everything with this.
+    probe_fault: Option<(Class, &'static str)>,
     /// Messages of the kind `homeless` have a partition.
     partition: bool,
 }
@@ -51,6 +55,8 @@ impl ModelDatabase {
             order: Vec::new(),
             statements: 0,
             fault: None,
+            probes: HashMap::new(),
+            probe_fault: None,
             partition: false,
         };
         Self { state: Arc::new(Mutex::new(state)), random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))), lost_reply: Arc::default() }
@@ -67,6 +73,14 @@ impl ModelDatabase {
 
     pub fn set_fault(&self, fault: Option<(Class, &'static str)>) {
         self.state.lock().unwrap().fault = fault;
+    }
+
+    pub fn set_probe_fault(&self, fault: Option<(Class, &'static str)>) {
+        self.state.lock().unwrap().probe_fault = fault;
+    }
+
+    pub fn probes(&self) -> HashMap<(String, i64), u32> {
+        self.state.lock().unwrap().probes.clone()
     }
 
     /// Makes the partition that messages of the kind `homeless` lack.
@@ -132,17 +146,7 @@ impl Sink for ModelDatabase {
     }
 
     async fn write(&self, connection: &mut u64, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
-        self.travel().await;
-        let (writer, same) = {
-            let state = self.state.lock().unwrap();
-            (state.writer, state.generation == *connection)
-        };
-        match writer {
-            Writer::Hung => std::future::pending().await,
-            Writer::Down => return Err(error(Class::Outage, "57P01")),
-            Writer::Up if !same => return Err(error(Class::Outage, "25006")),
-            Writer::Up => {}
-        }
+        self.reach(*connection).await?;
         let inserted = {
             let mut state = self.state.lock().unwrap();
             state.statements += 1;
@@ -169,6 +173,45 @@ impl Sink for ModelDatabase {
             }
             inserted
         };
+        self.answer(inserted).await
+    }
+
+    async fn write_probes(&self, connection: &mut u64, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
+        self.reach(*connection).await?;
+        let inserted = {
+            let mut state = self.state.lock().unwrap();
+            if let Some((class, sqlstate)) = state.probe_fault {
+                return Err(error(class, sqlstate));
+            }
+            let before = state.probes.len();
+            for mark in rows.iter().map(|row| row.probe.as_ref().unwrap()) {
+                // As the key does: only the first is let through.
+                state.probes.entry((mark.drill.clone(), mark.seq)).or_insert(1);
+            }
+            state.probes.len() - before
+        };
+        self.answer(inserted as u64).await
+    }
+}
+
+impl ModelDatabase {
+    /// The way to the writer, on a connection of this generation.
+    async fn reach(&self, generation: u64) -> Result<(), WriteError> {
+        self.travel().await;
+        let (writer, same) = {
+            let state = self.state.lock().unwrap();
+            (state.writer, state.generation == generation)
+        };
+        match writer {
+            Writer::Hung => std::future::pending().await,
+            Writer::Down => Err(error(Class::Outage, "57P01")),
+            Writer::Up if !same => Err(error(Class::Outage, "25006")),
+            Writer::Up => Ok(()),
+        }
+    }
+
+    /// The way back, on which an answer can be lost.
+    async fn answer(&self, inserted: u64) -> Result<u64, WriteError> {
         self.travel().await;
         let lost = *self.lost_reply.lock().unwrap();
         if self.random.lock().unwrap().random_bool(lost) {

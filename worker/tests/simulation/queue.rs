@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use durable_write_crds::probe::PROBE_ATTRIBUTE;
 use durable_write_worker::fault::RowFault;
-use durable_write_worker::message::Message;
+use durable_write_worker::message::{AttributeValue, Message, MessageAttribute};
 use durable_write_worker::problem::Problem;
 use durable_write_worker::queue::{Depth, EntryError, Failures, Handle, Queue, QueueError, QueueFacts};
 use rand::rngs::StdRng;
@@ -27,6 +28,7 @@ struct Stored {
     id: String,
     body: String,
     group: String,
+    attributes: HashMap<String, MessageAttribute>,
     visible_at: Instant,
     receives: u32,
     handle: u64,
@@ -58,10 +60,22 @@ impl ModelQueue {
     }
 
     pub fn send(&self, id: &str, group: &str, body: &str) {
+        self.send_with(id, group, body, HashMap::new());
+    }
+
+    /// Sends a message with an attribute that makes it a probe's, if its body says the same.
+    pub fn send_marked(&self, id: &str, group: &str, body: &str, mark: &str) {
+        let value = AttributeValue::Text(mark.to_owned());
+        let attribute = MessageAttribute { data_type: "String".to_owned(), value };
+        self.send_with(id, group, body, HashMap::from([(PROBE_ATTRIBUTE.to_owned(), attribute)]));
+    }
+
+    fn send_with(&self, id: &str, group: &str, body: &str, attributes: HashMap<String, MessageAttribute>) {
         let mut state = self.state.lock().unwrap();
         let place = state.next;
         state.next += 1;
-        let stored = Stored { id: id.into(), body: body.into(), group: group.into(), visible_at: Instant::now(), receives: 0, handle: 0 };
+        let (id, body, group, visible_at) = (id.into(), body.into(), group.into(), Instant::now());
+        let stored = Stored { id, body, group, attributes, visible_at, receives: 0, handle: 0 };
         state.messages.insert(place, stored);
     }
 
@@ -151,6 +165,7 @@ impl State {
                 receive_count: stored.receives,
                 group: Some(stored.group.clone()),
                 sequence: Some(place.to_string()),
+                attributes: stored.attributes.clone(),
                 ..Message::default()
             });
         }

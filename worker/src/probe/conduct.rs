@@ -1,0 +1,319 @@
+//! The probe's loop: begins writes in time, asks the table and the queue now and then, and lets the course decide. Whatever may hang runs
+//! beside it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable_write_crds::conditions::reasons;
+use durable_write_crds::pipeline::Database;
+use durable_write_crds::probe::{ProbeMark, ProbePlan, ProbeResult};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::clock::{At, Clock};
+use super::count::count;
+use super::course::{Course, Next, Stage};
+use super::direct::{self, Done, Standing, Way};
+use super::port::Shown;
+use super::servers::Servers;
+use super::{result, tables};
+use crate::manifest::Mounts;
+use crate::problem::Problem;
+use crate::queue::sqs::{SendFailure, Sqs};
+use crate::queue::{Depth, Queue};
+
+/// How often the table, the lags and the queue are asked.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long the writer and the queue may take to answer for the first time, and the writer for the last time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// So many sends are under way at the most: a queue that hangs must not cost memory without end.
+const MOST_SENDS: usize = 1024;
+/// Beyond its deadline a drill needs this for its drain's late look and its count.
+const SPARE: Duration = Duration::from_secs(300);
+
+/// What the probe works on.
+pub(super) struct Ground {
+    pub(super) plan: ProbePlan,
+    pub(super) clock: Clock,
+    pub(super) pipeline: String,
+    pub(super) database: Database,
+    pub(super) mounts: Mounts,
+    pub(super) queue: Arc<Sqs>,
+    pub(super) shown: watch::Sender<Shown>,
+}
+
+/// What came back from beside the loop.
+enum Event {
+    Wrote(i64, Done),
+    Sent(i64, Result<(), SendFailure>),
+    Looked(At, Result<Look, Problem>),
+    Depth(Option<Depth>),
+}
+
+/// What the writer said.
+struct Look {
+    settled: Vec<i64>,
+    lags: BTreeMap<String, i64>,
+}
+
+impl Ground {
+    fn servers(&self) -> Result<Servers, Problem> {
+        Servers::read(&self.pipeline, &self.database, &self.mounts, self.plan.direct_path)
+    }
+
+    /// Measures, from the first look at the queue to the count.
+    pub(super) async fn measure(&self) -> ProbeResult {
+        let refused = |problem: Problem| result::of_plan(&self.plan, self.clock, &problem);
+        let delay = match self.check_queue().await {
+            Ok(delay) => delay,
+            Err(problem) => return refused(problem),
+        };
+        if let Err(problem) = self.open().await {
+            return refused(problem);
+        }
+        let result = match self.servers() {
+            Ok(servers) => self.conduct(servers, delay).await,
+            Err(problem) => refused(problem),
+        };
+        self.close().await;
+        result
+    }
+
+    /// Looks the queue up, and says how long it delays messages.
+    async fn check_queue(&self) -> Result<Duration, Problem> {
+        let end = self.clock.now() + PATIENCE;
+        loop {
+            match self.queue.check().await {
+                Ok(_) => break,
+                Err(problem) if problem.reason != reasons::QUEUE_UNREACHABLE || self.clock.now() > end => return Err(problem),
+                Err(_) => sleep(LOOK_EVERY).await,
+            }
+        }
+        let unknown =
+            |error| Problem::new(reasons::QUEUE_UNREACHABLE, "queue", format!("SQS does not say the queue's DelaySeconds: {error:?}"));
+        let seconds = self.queue.delay_seconds().await.map_err(unknown)?;
+        Ok(Duration::from_secs(seconds.try_into().unwrap_or(0)))
+    }
+
+    /// Looks for the tables, and claims the Aurora cluster.
+    async fn open(&self) -> Result<(), Problem> {
+        let end = self.clock.now() + PATIENCE;
+        let lifetime = self.plan.deadline.get() + self.plan.backlog_drained.get() + SPARE;
+        loop {
+            let opened = async {
+                let mut writer = self.servers()?.writer(Some(&self.plan.writer)).await?;
+                tables::open(&mut writer, &self.plan, lifetime).await
+            };
+            match timeout(PATIENCE, opened).await.unwrap_or_else(|_| Err(no_answer())) {
+                Err(problem) if problem.reason == reasons::DATABASE_OUTAGE && self.clock.now() < end => sleep(LOOK_EVERY).await,
+                result => return result,
+            }
+        }
+    }
+
+    /// Gives the cluster free; if that does not work, its claim runs out by itself.
+    pub(super) async fn close(&self) {
+        let close = async {
+            let mut writer = self.servers()?.writer(None).await?;
+            tables::close(&mut writer, &self.plan.drill).await
+        };
+        if let Err(problem) = timeout(tables::QUESTION, close).await.unwrap_or_else(|_| Err(no_answer())) {
+            tracing::warn!(%problem, "the drill's row in durable_write.drill was not closed; it runs out by itself");
+        }
+    }
+
+    async fn conduct(&self, servers: Servers, delay: Duration) -> ProbeResult {
+        let now = self.clock.now();
+        let (send, mut events) = mpsc::unbounded_channel();
+        let mut work = Work {
+            ground: self,
+            course: Course::new(self.plan.clone(), self.clock.wall(At::ZERO), delay, now),
+            way: Way {
+                clock: self.clock,
+                servers: servers.direct.clone(),
+                standing: Standing::default(),
+                drill: self.plan.drill.as_str().into(),
+                alone: true,
+            },
+            servers,
+            done: send,
+            next_direct: now,
+            next_send: now,
+            next_look: now,
+            looking: false,
+            asking_depth: false,
+            sends: 0,
+        };
+        loop {
+            let now = self.clock.now();
+            work.course.steps.observe(self.clock.wall(now), Timestamp::now());
+            match work.course.decide(now) {
+                Next::GoOn => {}
+                Next::Refuse(problem) => return result::refused(result::seen(&work.course, self.clock), &problem),
+                Next::Count => break,
+            }
+            self.shown.send_modify(|shown| *shown = Shown { state: work.course.state(), ready: work.course.is_ready() });
+            work.begin_what_is_due(now);
+            tokio::select! {
+                Some(event) = events.recv() => {
+                    work.take_in(event);
+                    while let Ok(event) = events.try_recv() {
+                        work.take_in(event);
+                    }
+                }
+                () = sleep_until(self.clock.instant(work.next_due())) => {}
+            }
+        }
+        self.shown.send_modify(|shown| *shown = Shown { state: work.course.state(), ready: false });
+        work.count().await
+    }
+}
+
+/// The loop's own state.
+struct Work<'a> {
+    ground: &'a Ground,
+    course: Course,
+    servers: Servers,
+    way: Way,
+    done: mpsc::UnboundedSender<Event>,
+    next_direct: At,
+    next_send: At,
+    next_look: At,
+    looking: bool,
+    asking_depth: bool,
+    sends: usize,
+}
+
+impl Work<'_> {
+    fn next_due(&self) -> At {
+        if self.course.writes() { self.next_direct.min(self.next_send).min(self.next_look) } else { self.next_look }
+    }
+
+    fn begin_what_is_due(&mut self, now: At) {
+        if self.course.writes() && now >= self.next_direct {
+            self.write(now);
+        }
+        while self.course.writes() && now >= self.next_send {
+            self.next_send += Duration::from_secs(1) / self.ground.plan.messages_per_second.max(1);
+            // What could not be sent in time is not made up for all at once.
+            if now > self.next_send + Duration::from_secs(1) {
+                self.next_send = now;
+            }
+            self.send(now);
+        }
+        if now >= self.next_look {
+            self.next_look = now + LOOK_EVERY;
+            self.look(now);
+        }
+    }
+
+    fn write(&mut self, now: At) {
+        let interval = self.ground.plan.direct_write_interval.get();
+        let late = now.saturating_sub(self.next_direct);
+        let missed = u32::try_from(late.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX);
+        self.next_direct += interval.saturating_mul(missed.saturating_add(1));
+        let seq = self.course.begin_direct(now, missed.into());
+        let known = self.course.known();
+        let alone = self.course.ready.is_none();
+        let way = Way { servers: self.servers.direct.clone(), alone, ..self.way.clone() };
+        let done = self.done.clone();
+        tokio::spawn(async move { done.send(Event::Wrote(seq, direct::write(way, known, seq).await)) });
+    }
+
+    fn send(&mut self, now: At) {
+        if self.sends >= MOST_SENDS {
+            return;
+        }
+        self.sends += 1;
+        let seq = self.course.begin_send(now);
+        let plan = &self.ground.plan;
+        let expires = self.ground.clock.wall(plan.deadline.get() + plan.backlog_drained.get()).as_second();
+        let mark = ProbeMark { drill: plan.drill.clone(), seq, expires };
+        let (queue, done) = (self.ground.queue.clone(), self.done.clone());
+        tokio::spawn(async move { done.send(Event::Sent(seq, queue.send_probe(&mark).await)) });
+    }
+
+    /// Asks the table and the queue, unless they have not answered yet.
+    fn look(&mut self, now: At) {
+        // The topology and the password may change while the probe runs.
+        if let Ok(servers) = self.ground.servers() {
+            self.servers = servers;
+        }
+        if !std::mem::replace(&mut self.looking, true) {
+            let (servers, done, drill) = (self.servers.clone(), self.done.clone(), self.ground.plan.drill.clone());
+            let (known, low) = (self.course.gaps.last_instance().cloned(), self.course.queue.low());
+            tokio::spawn(async move {
+                let look = async {
+                    let mut writer = servers.writer(known.as_deref()).await?;
+                    let settled = tables::settled(&mut writer, &drill, low).await?;
+                    let lags = tables::lags(&mut writer).await?;
+                    sqlx::Connection::close(writer).await.ok();
+                    Ok(Look { settled, lags })
+                };
+                let look = timeout(tables::COUNT, look).await.unwrap_or_else(|_| Err(no_answer()));
+                done.send(Event::Looked(now, look))
+            });
+        }
+        if !std::mem::replace(&mut self.asking_depth, true) {
+            let (queue, done) = (self.ground.queue.clone(), self.done.clone());
+            tokio::spawn(async move { done.send(Event::Depth(queue.depth().await.ok())) });
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        let now = self.ground.clock.now();
+        match event {
+            Event::Wrote(seq, done) => self.course.wrote(seq, done),
+            Event::Sent(seq, result) => {
+                self.sends -= 1;
+                self.course.sent(seq, now, result);
+            }
+            Event::Looked(asked, look) => {
+                self.looking = false;
+                match look {
+                    Ok(look) => {
+                        self.course.lags = Some(look.lags);
+                        self.course.looked(asked, look.settled);
+                    }
+                    Err(problem) => tracing::debug!(%problem, "the table did not answer"),
+                }
+                // A table that takes long to answer is not asked all the time.
+                self.next_look = self.next_look.max(now + now.saturating_sub(asked) * 2);
+            }
+            Event::Depth(depth) => {
+                self.asking_depth = false;
+                if let Some(depth) = depth {
+                    self.course.saw_depth(now, depth);
+                }
+            }
+        }
+    }
+
+    async fn count(&mut self) -> ProbeResult {
+        debug_assert!(self.course.stage == Stage::Counting);
+        let end = self.ground.clock.now() + PATIENCE;
+        // As late as can be: what was dead-lettered in the drain is in it.
+        if let Ok(depth) = self.ground.queue.depth().await {
+            self.course.saw_depth(self.ground.clock.now(), depth);
+        }
+        let known = self.course.gaps.last_instance().cloned();
+        loop {
+            let counted = timeout(tables::COUNT, count(&self.course, &self.servers, known.clone())).await;
+            match counted.unwrap_or_else(|_| Err(no_answer())) {
+                Ok(counts) => return result::completed(&self.course, counts, self.ground.clock),
+                Err(problem) if self.ground.clock.now() >= end => {
+                    let message = format!("the rows could not be counted: {problem}");
+                    let problem = Problem { message, field: String::new(), ..problem };
+                    return result::refused(result::seen(&self.course, self.ground.clock), &problem);
+                }
+                Err(_) => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+}
+
+fn no_answer() -> Problem {
+    Problem::new(reasons::DATABASE_OUTAGE, "database", "the writer does not answer")
+}

@@ -1,0 +1,137 @@
+//! Messages of a drill's probe beside those of users: neither can disturb the other.
+
+use durable_write_crds::probe::{ProbeBody, ProbeMark};
+
+use super::*;
+
+const DRILL: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
+fn mark(seq: i64) -> (String, String) {
+    // Long over: probes are written all the same.
+    let mark = ProbeMark { drill: DRILL.to_owned(), seq, expires: 1 };
+    (mark.attribute(), serde_json::to_string(&ProbeBody { durable_write_probe: mark }).unwrap())
+}
+
+/// Sends messages of a probe, in groups of its own.
+fn send_probes(queue: &ModelQueue, range: std::ops::RangeInclusive<i64>) {
+    for seq in range {
+        let (attribute, body) = mark(seq);
+        queue.send_marked(&format!("p{seq}"), &format!("durable-write/{DRILL}/{}", seq % 8), &body, &attribute);
+    }
+}
+
+fn assert_probes(database: &ModelDatabase, count: i64, what: &str) {
+    let probes = database.probes();
+    assert!((1..=count).all(|seq| probes.get(&(DRILL.to_owned(), seq)) == Some(&1)), "{what}: a probe's message is not written");
+    assert_eq!(i64::try_from(probes.len()), Ok(count), "{what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_fails_probes_and_users_are_written_side_by_side_each_to_its_own_table() {
+    for seed in 0..60 {
+        for fifo in [false, true] {
+            let what = format!("seed {seed}, fifo {fifo}");
+            let (queue, database) = (ModelQueue::new(fifo, seed), ModelDatabase::new(seed));
+            let mut random = StdRng::seed_from_u64(seed);
+            *queue.faults.lock().unwrap() = Faults { lost_reply: 0.05, refused: 0.05, entry: 0.02 };
+            *database.lost_reply.lock().unwrap() = 0.05;
+            let sent = send(&queue, 200, 7, 40);
+            send_probes(&queue, 1..=200);
+            let workers = [Worker::start(fifo, &queue, &database), Worker::start(fifo, &queue, &database)];
+            for _ in 0..3 {
+                sleep(Duration::from_millis(random.random_range(10..2000))).await;
+                let fault = if random.random_bool(0.5) { Writer::Down } else { Writer::Hung };
+                database.set(fault);
+                sleep(Duration::from_millis(random.random_range(10..5000))).await;
+                database.set(Writer::Up);
+            }
+            *queue.faults.lock().unwrap() = Faults::default();
+            *database.lost_reply.lock().unwrap() = 0.0;
+            until_empty(&queue).await;
+            check(&sent, &queue, &database, fifo, &what);
+            assert_probes(&database, 200, &what);
+            for worker in workers {
+                worker.stop().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_probes_tables_its_messages_are_deleted_and_users_do_not_wait() {
+    for (class, sqlstate) in [(Class::Catalogue, "42P01"), (Class::Ambiguous, "42501"), (Class::Retry, "55P03")] {
+        let (queue, database) = (ModelQueue::new(true, 1), ModelDatabase::new(1));
+        database.set_probe_fault(Some((class, sqlstate)));
+        let mut worker = Worker::start(true, &queue, &database);
+        worker.until("flow", |state| state.flowing.status == Some(true)).await;
+        send_probes(&queue, 1..=100);
+        let sent = send(&queue, 100, 7, 0);
+        let started = Instant::now();
+        while database.rows().len() < sent.len() {
+            assert!(started.elapsed() < Duration::from_secs(2), "{sqlstate}: users wait for the probe's tables");
+            sleep(Duration::from_millis(20)).await;
+        }
+        until_empty(&queue).await;
+        assert!(started.elapsed() < Duration::from_secs(30), "{sqlstate}: {:?}", started.elapsed());
+        assert_eq!((database.probes().len(), queue.dead().len()), (0, 0));
+        assert_eq!(worker.state.borrow().as_ref().unwrap().flowing.status, Some(true), "{sqlstate}");
+
+        database.set_probe_fault(None);
+        send_probes(&queue, 1..=10);
+        until_empty(&queue).await;
+        assert_probes(&database, 10, sqlstate);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_marker_that_the_body_does_not_bear_out_is_a_users_message() {
+    let (queue, database) = (ModelQueue::new(true, 1), ModelDatabase::new(1));
+    let (attribute, body) = mark(1);
+    queue.send_marked("copied", "a", r#"{"id": "copied"}"#, &attribute);
+    queue.send_marked("other", "b", &body, &mark(2).0);
+    queue.send("bare", "c", &body);
+    let worker = Worker::start(true, &queue, &database);
+    until_empty(&queue).await;
+    assert_eq!(database.order(), ["\"copied\""]);
+    assert_eq!(database.probes().len(), 0);
+    assert!(queue.dead().contains_key("other") && queue.dead().contains_key("bare"), "they have no key: {:?}", queue.dead());
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_of_users_do_not_count_probes_and_a_queue_of_probes_alone_flows() {
+    let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
+    let mut worker = Worker::start(false, &queue, &database);
+    send_probes(&queue, 1..=400);
+    send_probes(&queue, 1..=400);
+    until_empty(&queue).await;
+    assert_probes(&database, 400, "sent twice");
+    worker.until("flow", |state| state.flowing.status == Some(true) && state.flowing.reason == "AsExpected").await;
+    let counters = worker.state.borrow().as_ref().unwrap().counters;
+    assert_eq!((counters.received, counters.written, counters.duplicates, counters.acknowledged, counters.held), (0, 0, 0, 0, 0));
+    worker.stop().await;
+}
+
+/// P6 holds for a queue of probes alone: a hung statement of theirs lets the writer be sought.
+#[tokio::test(start_paused = true)]
+async fn with_probes_alone_a_new_writer_is_found_at_once() {
+    for fault in [Writer::Hung, Writer::Down] {
+        let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
+        send_probes(&queue, 1..=300);
+        let worker = Worker::start(false, &queue, &database);
+        while database.probes().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let before = database.probes().len();
+        database.set(fault);
+        sleep(Duration::from_secs(7)).await;
+        let back = Instant::now();
+        database.set(Writer::Up);
+        while database.probes().len() == before {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(back.elapsed() <= Duration::from_millis(130), "{fault:?}: first commit {:?} after the writer was back", back.elapsed());
+        worker.stop().await;
+    }
+}
