@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// The engine that pipelines write to; Neptune, DocumentDB and Aurora MySQL answer in the same API.
-const ENGINE: &str = "aurora-postgresql";
+pub(crate) const ENGINE: &str = "aurora-postgresql";
 /// How long an answer is used.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How long an answer is waited for.
@@ -122,11 +122,7 @@ fn silent() -> String {
 fn advice<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug + 'static>(error: &SdkError<E, R>) -> String {
     match error {
         SdkError::ServiceError(service) => match service.err().code() {
-            Some(code @ ("AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation")) => {
-                format!(
-                    "the operator may not ask the RDS API ({code}): allow its identity rds:DescribeDBClusters and rds:DescribeDBInstances"
-                )
-            }
+            Some(code) if is_denied(code) => denied(code, "rds:DescribeDBClusters and rds:DescribeDBInstances"),
             code => format!("the RDS API refused with {}", code.unwrap_or("an unknown error")),
         },
         other => format!(
@@ -134,6 +130,16 @@ fn advice<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::De
             DisplayErrorContext(other)
         ),
     }
+}
+
+/// True for the codes with which AWS says that a right is missing.
+pub(crate) fn is_denied(code: &str) -> bool {
+    matches!(code, "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation")
+}
+
+/// What to do when AWS says with this code that these rights are missing.
+pub(crate) fn denied(code: &str, rights: &str) -> String {
+    format!("the operator may not ask the RDS API ({code}): allow its identity {rights}")
 }
 
 fn index(clusters: &[DbCluster], instances: &[DbInstance]) -> HashMap<String, Lookup> {

@@ -1,7 +1,13 @@
-//! The operator's own metrics. Labels have few values: never a pipeline's name.
+//! The operator's own metrics. Labels have few values: never a pipeline's name, but for what the last drills of a pipeline found.
 
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use durable_write_crds::FailoverDrill;
+use durable_write_crds::conditions::drill_types;
+use durable_write_crds::drill::Verdict;
+use kube::ResourceExt;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -35,6 +41,46 @@ struct ReadyLabel {
     ready: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabel {
+    verdict: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct PipelineLabel {
+    namespace: String,
+    pipeline: String,
+}
+
+/// What the drills that are there have found: from their status, so that a restart loses nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct DrillMetrics {
+    /// Drills that measure now.
+    pub(crate) running: usize,
+    verdicts: HashMap<String, i64>,
+    /// The last one that passed, of each pipeline: when it ended, in Unix seconds, and the upper bound of its recovery time, in seconds.
+    passed: HashMap<PipelineLabel, (i64, Option<f64>)>,
+}
+
+impl DrillMetrics {
+    /// Counts a drill that has ended.
+    pub(crate) fn add(&mut self, drill: &FailoverDrill) {
+        let Some(status) = &drill.status else { return };
+        let verdict = status.verdict.unwrap_or(Verdict::Unknown);
+        *self.verdicts.entry(verdict.as_str().to_owned()).or_default() += 1;
+        let complete = status.conditions.iter().find(|condition| condition.type_ == drill_types::COMPLETE);
+        let (Verdict::Pass, Some(complete)) = (verdict, complete) else { return };
+        let label = PipelineLabel { namespace: drill.namespace().unwrap_or_default(), pipeline: drill.spec.pipeline_ref.name.clone() };
+        let ended = complete.last_transition_time.0.as_second();
+        let upper = status.recovery.as_ref().and_then(|recovery| recovery.upper_bound_milliseconds);
+        let recovery = upper.and_then(|upper| u64::try_from(upper).ok()).map(|upper| Duration::from_millis(upper).as_secs_f64());
+        let last = self.passed.entry(label).or_insert((ended, recovery));
+        if last.0 < ended {
+            *last = (ended, recovery);
+        }
+    }
+}
+
 /// The operator's metrics.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -42,6 +88,10 @@ pub(crate) struct Metrics {
     seconds: Histogram,
     writes: Family<KindLabel, Counter>,
     pipelines: Family<ReadyLabel, Gauge>,
+    drills_running: Gauge,
+    drills_concluded: Family<VerdictLabel, Gauge>,
+    drill_passed: Family<PipelineLabel, Gauge>,
+    drill_recovery: Family<PipelineLabel, Gauge<f64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -55,7 +105,19 @@ impl Default for Metrics {
         registry.register("kubernetes_writes", "Writes to the Kubernetes API, by kind", writes.clone());
         let pipelines = Family::default();
         registry.register("pipelines", "Pipelines, by the status of their condition Ready", pipelines.clone());
-        Self { registry, reconciliations, seconds, writes, pipelines }
+        let drills_running = Gauge::default();
+        registry.register("drills_running", "Drills that measure now", drills_running.clone());
+        let drills_concluded = Family::default();
+        registry.register("drills_concluded", "Drills that have ended and are still there, by verdict", drills_concluded.clone());
+        let drill_passed = Family::default();
+        registry.register("drill_last_passed_timestamp_seconds", "When the last passed drill of a pipeline ended", drill_passed.clone());
+        let drill_recovery = Family::default();
+        registry.register(
+            "drill_last_passed_recovery_seconds",
+            "The upper bound of the recovery time in the last passed drill of a pipeline",
+            drill_recovery.clone(),
+        );
+        Self { registry, reconciliations, seconds, writes, pipelines, drills_running, drills_concluded, drill_passed, drill_recovery }
     }
 }
 
@@ -70,15 +132,32 @@ impl Metrics {
     }
 
     /// All metrics as text; `ready` has the status of the condition Ready of each pipeline.
-    pub(crate) fn encode(&self, ready: impl Iterator<Item = String>) -> String {
+    pub(crate) fn encode(&self, ready: impl IntoIterator<Item = String>, drills: DrillMetrics) -> String {
         self.pipelines.clear();
         for ready in ready {
             self.pipelines.get_or_create(&ReadyLabel { ready }).inc();
         }
+        self.show(drills);
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::error!("the metrics could not be written as text");
         }
         text
+    }
+
+    fn show(&self, drills: DrillMetrics) {
+        self.drills_running.set(i64::try_from(drills.running).unwrap_or(i64::MAX));
+        self.drills_concluded.clear();
+        self.drill_passed.clear();
+        self.drill_recovery.clear();
+        for (verdict, count) in drills.verdicts {
+            self.drills_concluded.get_or_create(&VerdictLabel { verdict }).set(count);
+        }
+        for (label, (ended, recovery)) in drills.passed {
+            self.drill_passed.get_or_create(&label).set(ended);
+            if let Some(recovery) = recovery {
+                self.drill_recovery.get_or_create(&label).set(recovery);
+            }
+        }
     }
 }

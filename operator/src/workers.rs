@@ -1,5 +1,6 @@
-//! Asks worker pods what they see, at `/state`. The answers come from pods of tenants, so nothing in them is trusted: no redirects, little
-//! time, little size. They feed a pipeline's status and nothing else.
+//! Asks worker pods, and the probes of drills, what they see, at `/state`. The answers come from pods of tenants, so nothing in them is
+//! trusted: no redirects, little time, little size. They feed a status or a
+//! drill's chart, and nothing else.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use durable_write_crds::layout::HTTP_PORT;
+use durable_write_crds::probe::ProbeState;
 use durable_write_crds::wire::WorkerState;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -16,6 +18,7 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -95,7 +98,12 @@ impl Poller {
         tokio::time::timeout(DEADLINE, self.get_state(worker.address)).await.unwrap_or(Err(NoAnswer::Silent))
     }
 
-    async fn get_state(&self, address: IpAddr) -> Result<WorkerState, NoAnswer> {
+    /// Asks the probe of a drill.
+    pub(crate) async fn ask_probe(&self, address: IpAddr) -> Result<ProbeState, NoAnswer> {
+        tokio::time::timeout(DEADLINE, self.get_state(address)).await.unwrap_or(Err(NoAnswer::Silent))
+    }
+
+    async fn get_state<T: DeserializeOwned>(&self, address: IpAddr) -> Result<T, NoAnswer> {
         let uri = format!("http://{}/state", SocketAddr::new(address, HTTP_PORT)).parse().map_err(|_| NoAnswer::Unreadable)?;
         let response = self.client.get(uri).await.map_err(|_| NoAnswer::Disconnected)?;
         if response.status() != StatusCode::OK {

@@ -36,7 +36,7 @@ spec:
 }
 
 /// A pipeline on Aurora with every field set.
-pub(super) fn everything() -> DurableWritePipeline {
+pub(crate) fn everything() -> DurableWritePipeline {
     parse(
         r"
 apiVersion: durablewrite.dev/v1alpha1
@@ -85,7 +85,7 @@ pub(super) fn accepted(pipeline: &DurableWritePipeline) -> Accepted {
     validate(pipeline, &Rivals::default(), Some(&cluster()), None).unwrap()
 }
 
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let environment =
         r#"[{"name":"AWS_REGION","value":"eu-west-1"},{"name":"TOKEN","valueFrom":{"secretKeyRef":{"name":"aws","key":"token"}}}]"#;
     Settings {
@@ -93,11 +93,19 @@ pub(super) fn settings() -> Settings {
         worker_image: "registry.example/durable-write:1".to_owned(),
         worker_image_pull_policy: "IfNotPresent".to_owned(),
         worker_env: environment.parse::<WorkerEnvironment>().unwrap(),
+        cluster_name: "test".to_owned(),
+        drills_enabled: true,
+        drills_min_interval: durable_write_crds::Duration::from_millis(0),
+        drills_min_readers: 1,
+        drills_max_replica_lag: durable_write_crds::Duration::from_millis(1000),
+        requested_by_verified: true,
+        namespace: "durable-write".to_owned(),
+        identity: "operator-0".to_owned(),
     }
 }
 
 /// A moment, as minutes after the pipelines of this module were made.
-pub(super) fn minute(minutes: i64) -> Timestamp {
+pub(crate) fn minute(minutes: i64) -> Timestamp {
     "2026-11-23T12:00:00Z".parse::<Timestamp>().unwrap() + jiff::SignedDuration::from_mins(minutes)
 }
 
@@ -140,7 +148,7 @@ pub(super) fn answer(state: WorkerState) -> Answer {
     Answer { ready: true, state: Ok(state) }
 }
 
-pub(super) fn yaml(object: &impl Serialize) -> String {
+pub(crate) fn yaml(object: &impl Serialize) -> String {
     serde_saphyr::to_string(object).unwrap()
 }
 

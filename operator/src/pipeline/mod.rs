@@ -7,9 +7,9 @@ mod dereference;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod memory;
-mod names;
+pub(crate) mod names;
 mod rivals;
-mod rollouts;
+pub(crate) mod rollouts;
 mod status;
 mod stores;
 mod validate;
@@ -19,27 +19,31 @@ use std::time::Duration;
 
 use durable_write_crds::DurableWritePipeline;
 use durable_write_crds::conditions::{reasons, types};
+use durable_write_crds::wire::Topology;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::PodSpec;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::Store;
 use kube::runtime::{applier, watcher};
 use kube::{Client, Resource, ResourceExt};
 use tokio::time::Instant;
 
 use crate::aurora::{Clusters, Lookup};
-use crate::http;
+use crate::drill;
 use crate::metrics::{Metrics, Outcome};
 use crate::settings::Settings;
 use crate::workers::Poller;
 use apply::{Applier, ApplyError};
 use memory::{Memories, Memory};
-use rollouts::Rollouts;
+use rivals::Rivals;
+use rollouts::{AT_ONCE, Rollouts};
 use status::{Note, Observed};
-use stores::{Guarded, Stores};
+use stores::{Guarded, Stores, Triggers};
 use validate::{Accepted, Children, Refusal};
 
 /// How often a pipeline is looked at when nothing changes in Kubernetes: workers and RDS do not call.
@@ -58,27 +62,43 @@ struct Context {
     client: Client,
     settings: Settings,
     stores: Stores,
+    drills: Store<drill::Guarded>,
     clusters: Clusters,
     poller: Poller,
     memories: Memories,
     rollouts: Rollouts,
     recorder: Recorder,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
-impl http::Served for Context {
-    fn ready(&self) -> bool {
-        self.stores.ready().now_or_never().is_some_and(|result| result.is_ok())
+/// What others may see of the pipelines.
+pub(crate) struct View(Arc<Context>);
+
+impl View {
+    /// True once the watches have listed what is there.
+    pub(crate) fn ready(&self) -> bool {
+        self.0.stores.ready().now_or_never().is_some_and(|result| result.is_ok())
     }
 
-    fn metrics(&self) -> String {
-        let pipelines = self.stores.pipelines.state();
+    /// The status of the condition Ready of each pipeline.
+    pub(crate) fn conditions_ready(&self) -> Vec<String> {
         let ready = |guard: &Arc<Guarded>| {
             let conditions = &guard.0.as_ref().ok()?.status.as_ref()?.conditions;
             conditions.iter().find(|condition| condition.type_ == types::READY).map(|condition| condition.status.clone())
         };
-        self.metrics.encode(pipelines.iter().map(|guard| ready(guard).unwrap_or_else(|| "Unknown".to_owned())))
+        self.0.stores.pipelines.state().iter().map(|guard| ready(guard).unwrap_or_else(|| "Unknown".to_owned())).collect()
     }
+}
+
+/// A pod that has what the workers of `pipeline` have: identity, mounts, environment. The caller says what it runs.
+///
+/// # Errors
+/// The manifest could not be written.
+pub(crate) fn pod_like_workers(pipeline: &DurableWritePipeline, settings: &Settings) -> Result<PodSpec, build::BuildError> {
+    // Where the instances are stands in the live topology alone.
+    let nowhere = Topology { writer: String::new(), instances: Vec::new() };
+    let accepted = validate::validate(pipeline, &Rivals::default(), None, Some(&nowhere));
+    build::pod_like_workers(&accepted.map_err(|refusal| build::BuildError::from(refusal.message))?, settings)
 }
 
 /// Why a look at a pipeline failed.
@@ -96,54 +116,72 @@ enum Error {
     Status(#[source] Box<kube::Error>),
 }
 
-/// Runs the controller and its HTTP server until `shutdown`, then finishes the looks that have begun.
-///
-/// # Errors
-/// The HTTP port cannot be listened on, or the controller's loop ended by itself.
-pub async fn run(
-    client: Client,
-    rds: aws_sdk_rds::Client,
-    settings: Settings,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    let (stores, triggers) = Stores::watch(&client);
-    let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), Reporter::from(names::MANAGER)),
-        client,
-        stores,
-        clusters: Clusters::new(rds),
-        poller: Poller::new(),
-        memories: Memories::default(),
-        rollouts: Rollouts::default(),
-        metrics: Metrics::default(),
-        settings,
-    });
-    let shutdown = shutdown.shared();
-    let server = http::serve(context.settings.listen, Arc::clone(&context), shutdown.clone()).await?;
-    let queue = triggers.take_until(shutdown.clone());
-    let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
-    applier(
-        |guard, context| reconcile(guard, context).boxed(),
-        after_failure,
-        Arc::clone(&context),
-        context.stores.pipelines.clone(),
-        queue,
-        config,
-    )
-    .for_each(|result| {
-        finished(&context, result);
-        std::future::ready(())
-    })
-    .await;
-    if shutdown.peek().is_none() {
-        anyhow::bail!("the controller's loop ended by itself: start the operator again");
+/// The controller of pipelines, which has not begun.
+pub(crate) struct Controller {
+    context: Arc<Context>,
+    triggers: Triggers,
+}
+
+impl Controller {
+    /// A controller that begins to watch when it is run. No version of the workers is rolled out while one of `drills` runs.
+    pub(crate) fn new(
+        client: Client,
+        rds: aws_sdk_rds::Client,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        drills: Store<drill::Guarded>,
+    ) -> Self {
+        let (stores, triggers) = Stores::watch(&client);
+        let context = Arc::new(Context {
+            recorder: Recorder::new(client.clone(), Reporter::from(names::MANAGER)),
+            client,
+            stores,
+            drills,
+            clusters: Clusters::new(rds),
+            poller: Poller::new(),
+            memories: Memories::default(),
+            rollouts: Rollouts::default(),
+            metrics,
+            settings,
+        });
+        Self { context, triggers }
     }
-    server.await?;
-    Ok(())
+
+    /// What others may see.
+    pub(crate) fn view(&self) -> View {
+        View(Arc::clone(&self.context))
+    }
+
+    /// Runs until `shutdown`, then finishes the looks that have begun.
+    ///
+    /// # Errors
+    /// The loop ended by itself.
+    pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Clone + Send + 'static) -> anyhow::Result<()> {
+        let Self { context, triggers } = self;
+        let queue = triggers.take_until(shutdown.clone());
+        let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
+        applier(
+            |guard, context| reconcile(guard, context).boxed(),
+            after_failure,
+            Arc::clone(&context),
+            context.stores.pipelines.clone(),
+            queue,
+            config,
+        )
+        .for_each(|result| {
+            finished(&context, result);
+            std::future::ready(())
+        })
+        .await;
+        anyhow::ensure!(shutdown.now_or_never().is_some(), "the controller of pipelines ended by itself: start the operator again");
+        Ok(())
+    }
 }
 
 async fn reconcile(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     context.stores.ready().await?;
+    // Whether a drill runs is asked at each look.
+    context.drills.wait_until_ready().await?;
     let uid = guard.uid().unwrap_or_default();
     let mut memory = context.memories.take(&uid);
     let started = Instant::now();
@@ -202,7 +240,8 @@ async fn apply(
         Ok(accepted) => {
             let mut desired = build::build(accepted, &context.settings)?;
             let all = || context.stores.deployments.state();
-            memory.held_back = context.rollouts.hold_back(&uid, &mut desired.deployment, held_back.as_deref(), all);
+            let at_once = if context.drills.state().iter().any(|guard| drill::is_running(guard)) { 0 } else { AT_ONCE };
+            memory.held_back = context.rollouts.hold_back(&uid, &mut desired.deployment, held_back.as_deref(), at_once, all);
             return Ok(applier.apply(&desired, live).await.inspect_err(|_| context.rollouts.forget(&uid))?);
         }
         Err(Refusal { children: Children::Remove, .. }) => applier.remove_all(live).await?,

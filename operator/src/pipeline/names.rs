@@ -14,8 +14,10 @@ pub(crate) const PIPELINE_LABEL: &str = "durablewrite.dev/pipeline";
 pub(super) const TEMPLATE_ANNOTATION: &str = "durablewrite.dev/template";
 /// On the Deployment: the generation of the pipeline that it was made for.
 pub(super) const GENERATION_ANNOTATION: &str = "durablewrite.dev/generation";
-const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
-const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The label that tells workers from probes.
+pub(crate) const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// The label of all that the operator made.
+pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
 /// Selects all that the operator made.
 pub(crate) fn managed_selector() -> String {
@@ -39,12 +41,12 @@ pub(super) fn selector(pipeline: &str) -> BTreeMap<String, String> {
 }
 
 /// [`selector`] as the `/scale` subresource shows it.
-pub(super) fn selector_text(pipeline: &str) -> String {
+pub(crate) fn selector_text(pipeline: &str) -> String {
     selector(pipeline).iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// The name of the Deployment and of the PodDisruptionBudget.
-pub(super) fn workers(pipeline: &str) -> String {
+pub(crate) fn workers(pipeline: &str) -> String {
     format!("{pipeline}-worker")
 }
 
@@ -64,6 +66,6 @@ pub(super) fn owner(pipeline: &DurableWritePipeline) -> Option<OwnerReference> {
 }
 
 /// True when the object with `metadata` is controlled by the object with that uid.
-pub(super) fn is_controlled_by(metadata: &ObjectMeta, uid: &str) -> bool {
+pub(crate) fn is_controlled_by(metadata: &ObjectMeta, uid: &str) -> bool {
     metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }

@@ -22,12 +22,14 @@ pub(super) struct Rollouts(Mutex<HashMap<String, String>>);
 impl Rollouts {
     /// Leaves in `wanted` the pod template that is there while it is not the pipeline's turn; then gives the hash of the one held back.
     ///
-    /// `held_back` is what the last look at the pipeline `uid` held back, `deployments` are all that the watch shows.
+    /// `held_back` is what the last look at the pipeline `uid` held back, `at_once` how many pipelines may roll, `deployments` are all that the
+    /// watch shows.
     pub(super) fn hold_back(
         &self,
         uid: &str,
         wanted: &mut Deployment,
         held_back: Option<&str>,
+        at_once: usize,
         deployments: impl FnOnce() -> Vec<Arc<Deployment>>,
     ) -> Option<String> {
         let template = annotation(wanted, TEMPLATE_ANNOTATION)?.clone();
@@ -40,7 +42,7 @@ impl Rollouts {
         }
         let can_wait = can_wait(live, wanted, held_back == Some(template.as_str()));
         begun.retain(|uid, template| is_unseen(uid, template, &deployments));
-        if can_wait && !begun.contains_key(uid) && rolling(uid, &begun, &deployments) >= AT_ONCE {
+        if can_wait && !begun.contains_key(uid) && rolling(uid, &begun, &deployments) >= at_once {
             keep_template(live, wanted);
             return Some(template);
         }
@@ -77,7 +79,7 @@ fn is_unseen(uid: &str, template: &String, deployments: &[Arc<Deployment>]) -> b
 }
 
 /// True while Kubernetes replaces pods. One that it has given up, that is paused or has no pods holds up nobody.
-fn is_rolling(deployment: &Deployment) -> bool {
+pub(crate) fn is_rolling(deployment: &Deployment) -> bool {
     let paused = deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true);
     if paused || replicas(deployment) == 0 {
         return false;
@@ -175,7 +177,7 @@ mod tests {
     fn may_roll_beside(others: &[Deployment]) -> bool {
         let mut new = wanted("this", "new", 1, 500);
         let shown = all(&[&[at_rest("this")], others].concat());
-        Rollouts::default().hold_back("this", &mut new, None, || shown).is_none()
+        Rollouts::default().hold_back("this", &mut new, None, AT_ONCE, || shown).is_none()
     }
 
     #[test]
@@ -188,6 +190,13 @@ mod tests {
         let mut back_to_an_old_template = at_rest("3");
         back_to_an_old_template.status.as_mut().unwrap().updated_replicas = Some(0);
         assert!(!may_roll_beside(&[under_way("1"), under_way("2"), back_to_an_old_template]));
+    }
+
+    #[test]
+    fn none_begins_while_a_drill_runs() {
+        let shown = all(&[at_rest("this")]);
+        let mut new = wanted("this", "new", 1, 500);
+        assert!(Rollouts::default().hold_back("this", &mut new, None, 0, || shown).is_some());
     }
 
     #[test]
@@ -210,14 +219,15 @@ mod tests {
         let shown = all(&uids.iter().map(|uid| at_rest(uid)).collect::<Vec<_>>());
         let looks = uids.iter().chain(&uids).filter(|uid| {
             let mut new = wanted(uid, "new", 1, 500);
-            rollouts.hold_back(uid, &mut new, None, || shown.clone()).is_none()
+            rollouts.hold_back(uid, &mut new, None, AT_ONCE, || shown.clone()).is_none()
         });
         assert_eq!(looks.count(), 2 * AT_ONCE, "the same ones, at both looks");
         // One could not be applied, and another has ended.
         rollouts.forget("0");
         let mut shown = shown;
         shown[1] = Arc::new(live("1", "new", ("True", COMPLETE)));
-        let next = ["5", "6", "7"].map(|uid| rollouts.hold_back(uid, &mut wanted(uid, "new", 1, 500), None, || shown.clone()).is_none());
+        let next =
+            ["5", "6", "7"].map(|uid| rollouts.hold_back(uid, &mut wanted(uid, "new", 1, 500), None, AT_ONCE, || shown.clone()).is_none());
         assert_eq!(next, [true, true, false]);
     }
 
@@ -227,7 +237,7 @@ mod tests {
         let mut new = wanted("this", "new", 1, 500);
         new.spec.as_mut().unwrap().replicas = Some(9);
         let template = new.annotations()[TEMPLATE_ANNOTATION].clone();
-        let held_back = Rollouts::default().hold_back("this", &mut new, None, || shown);
+        let held_back = Rollouts::default().hold_back("this", &mut new, None, AT_ONCE, || shown);
         assert_eq!(held_back, Some(template));
         let mut expected = wanted("this", "old", 1, 500);
         expected.spec.as_mut().unwrap().replicas = Some(9);
@@ -238,7 +248,7 @@ mod tests {
     fn a_change_of_the_spec_rolls_at_once_unless_it_changes_no_template() {
         let shown = all(&[at_rest("this"), under_way("1"), under_way("2"), under_way("3")]);
         let look = |mut wanted: Deployment, held_back: Option<&str>| {
-            Rollouts::default().hold_back("this", &mut wanted, held_back, || shown.clone())
+            Rollouts::default().hold_back("this", &mut wanted, held_back, AT_ONCE, || shown.clone())
         };
         assert_eq!(look(wanted("this", "new", 2, 7), None), None, "another batch");
         let held_back = look(wanted("this", "new", 1, 500), None);

@@ -58,7 +58,8 @@ pub(in crate::pipeline) fn max_unavailable(replicas: i32) -> i32 {
     (replicas / 4).max(1)
 }
 
-fn pod(pipeline: &Accepted, manifest: &str, settings: &Settings) -> PodSpec {
+/// What every pod of a pipeline has: its identity, its mounts, and one container that runs workers.
+pub(in crate::pipeline) fn pod(pipeline: &Accepted, manifest: &str, settings: &Settings) -> PodSpec {
     let service_account = match &pipeline.service_account {
         Identity::Named(name) => name,
         Identity::Made(_) => &pipeline.name,

@@ -7,7 +7,7 @@ mod service_account;
 mod topology;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PodSpec, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
@@ -44,10 +44,25 @@ pub(super) fn build(pipeline: &Accepted, settings: &Settings) -> Result<Desired,
     })
 }
 
+/// A pod that has what the workers of `pipeline` have: identity, mounts, environment. The caller says what it runs.
+///
+/// # Errors
+/// The manifest could not be written as YAML.
+pub(super) fn pod_like_workers(pipeline: &Accepted, settings: &Settings) -> Result<PodSpec, BuildError> {
+    let manifest = manifest::build(pipeline)?;
+    Ok(deployment::pod(pipeline, manifest.metadata.name.as_deref().unwrap_or_default(), settings))
+}
+
 /// A document could not be written as YAML.
 #[derive(Debug, thiserror::Error)]
 #[error("a document for the workers could not be written: {0}")]
-pub(super) struct BuildError(String);
+pub(crate) struct BuildError(String);
+
+impl From<String> for BuildError {
+    fn from(why: String) -> Self {
+        Self(why)
+    }
+}
 
 /// A short hash: two texts of one pipeline that differ have different ones.
 fn hash(text: &str) -> String {

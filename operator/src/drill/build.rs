@@ -1,0 +1,165 @@
+//! The pod of the probe. Pure. It has what the pipeline's workers have, and its plan, which pins what the preflight found.
+
+use std::collections::BTreeMap;
+
+use durable_write_crds::FailoverDrill;
+use durable_write_crds::layout;
+use durable_write_crds::probe::{PLAN_VARIABLE, ProbePlan, RESULT_FILE};
+use durable_write_crds::{Duration, drill::Load};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Probe};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt};
+
+use super::preflight::{Pins, max_replica_lag};
+use super::step::left;
+use crate::pipeline::names::{COMPONENT_LABEL, MANAGED_BY_LABEL, MANAGER, PIPELINE_LABEL};
+use crate::pipeline::pod_like_workers;
+use crate::settings::Settings;
+
+/// The name of the probe's container.
+pub(super) const CONTAINER: &str = "probe";
+/// The pipeline's uid and the generation of its spec, as they were pinned.
+pub(super) const PIPELINE_UID_ANNOTATION: &str = "durablewrite.dev/pipeline-uid";
+pub(super) const GENERATION_ANNOTATION: &str = "durablewrite.dev/pipeline-generation";
+/// The drill's name, for people.
+const DRILL_LABEL: &str = "durablewrite.dev/drill";
+/// It stops at once: nothing is to be drained.
+const GRACE_SECONDS: i64 = 10;
+/// What the probe needs at its end to count its rows, in milliseconds.
+const COUNTING: u64 = 15_000;
+
+/// The name of the probe's pod.
+pub(super) fn pod_name(drill: &str) -> String {
+    format!("{drill}-probe")
+}
+
+/// Why the pod could not be made; never, for a drill and a pipeline that the API server took.
+#[derive(Debug, thiserror::Error)]
+#[error("the probe's pod could not be made: {0}")]
+pub(super) struct Unbuildable(String);
+
+/// The pod of the probe of `drill`.
+pub(super) fn pod(drill: &FailoverDrill, pins: &Pins, settings: &Settings, now: Timestamp) -> Result<Pod, Unbuildable> {
+    let unbuildable = |why: &dyn std::fmt::Display| Unbuildable(why.to_string());
+    let plan = plan(drill, pins, settings, now);
+    let plan = serde_json::to_string(&plan).map_err(|error| unbuildable(&error))?;
+    let mut spec = pod_like_workers(&pins.pipeline, settings).map_err(|error| unbuildable(&error))?;
+    spec.restart_policy = Some("Never".to_owned());
+    spec.termination_grace_period_seconds = Some(GRACE_SECONDS);
+    spec.containers = spec.containers.into_iter().take(1).map(|worker| container(worker, plan.clone())).collect();
+    Ok(Pod { metadata: metadata(drill, pins).ok_or_else(|| unbuildable(&"the drill has no uid"))?, spec: Some(spec), status: None })
+}
+
+fn metadata(drill: &FailoverDrill, pins: &Pins) -> Option<ObjectMeta> {
+    let generation = pins.identity.generation.to_string();
+    let annotations = [
+        (PIPELINE_UID_ANNOTATION, pins.identity.uid.as_str()),
+        (GENERATION_ANNOTATION, &generation),
+        // Whoever moves the probe spoils the drill.
+        ("karpenter.sh/do-not-disrupt", "true"),
+        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
+    ];
+    let name = drill.name_any();
+    let labels = [
+        ("app.kubernetes.io/name", "durable-write"),
+        (COMPONENT_LABEL, CONTAINER),
+        (MANAGED_BY_LABEL, MANAGER),
+        (PIPELINE_LABEL, pins.identity.name.as_str()),
+        (DRILL_LABEL, &name),
+    ];
+    let owned = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    Some(ObjectMeta {
+        name: Some(pod_name(&name)),
+        namespace: drill.namespace(),
+        labels: Some(owned(&labels)),
+        annotations: Some(owned(&annotations)),
+        owner_references: Some(vec![drill.controller_owner_ref(&())?]),
+        ..ObjectMeta::default()
+    })
+}
+
+fn container(worker: Container, plan: String) -> Container {
+    let mut env = worker.env.unwrap_or_default();
+    env.push(EnvVar { name: PLAN_VARIABLE.to_owned(), value: Some(plan), value_from: None });
+    Container {
+        name: CONTAINER.to_owned(),
+        args: Some(["probe", "--mounts", layout::MOUNTS].map(str::to_owned).into()),
+        env: Some(env),
+        // The probe has its own deadline, and is never started again.
+        liveness_probe: None,
+        readiness_probe: worker.readiness_probe.map(|readiness| Probe {
+            period_seconds: Some(1),
+            timeout_seconds: Some(1),
+            failure_threshold: Some(1),
+            ..readiness
+        }),
+        termination_message_path: Some(RESULT_FILE.to_owned()),
+        termination_message_policy: Some("File".to_owned()),
+        ..worker
+    }
+}
+
+fn plan(drill: &FailoverDrill, pins: &Pins, settings: &Settings, now: Timestamp) -> ProbePlan {
+    let load = &drill.spec.load;
+    ProbePlan {
+        drill: drill.uid().unwrap_or_default(),
+        drill_name: format!("{}/{}/{}", settings.cluster_name, drill.namespace().unwrap_or_default(), drill.name_any()),
+        resource_id: pins.cluster.resource_id.clone(),
+        writer: pins.writer.clone(),
+        target: pins.target.clone(),
+        max_replica_lag: max_replica_lag(drill, settings),
+        messages_per_second: u32::try_from(load.messages_per_second).unwrap_or(1),
+        direct_write_interval: load.direct_write_interval,
+        direct_path: load.direct_path,
+        warm_up: load.warm_up,
+        cool_down: load.cool_down,
+        backlog_drained: drill.spec.objectives.backlog_drained,
+        deadline: probe_deadline(drill, load, left(drill, now)),
+    }
+}
+
+/// What is left of the drill, without the time for cooling down, draining and counting; but enough for what the objective allows.
+fn probe_deadline(drill: &FailoverDrill, load: &Load, left: SignedDuration) -> Duration {
+    let millis = |duration: Duration| u64::try_from(duration.get().as_millis()).unwrap_or(u64::MAX);
+    let after = millis(load.cool_down).saturating_add(millis(drill.spec.objectives.backlog_drained)).saturating_add(COUNTING);
+    let left = u64::try_from(left.as_millis()).unwrap_or(0);
+    let least = millis(load.warm_up).saturating_add(millis(drill.spec.objectives.recovery_time));
+    Duration::from_millis(left.saturating_sub(after).max(least.min(left)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::drill::fixtures;
+    use crate::pipeline::fixtures::{settings, yaml};
+
+    use super::*;
+
+    #[test]
+    fn the_pod_of_the_probe() {
+        let pod = pod(&fixtures::drill(), &fixtures::pins(), &settings(), fixtures::second(3)).unwrap();
+        insta::assert_snapshot!(yaml(&pod));
+    }
+
+    #[test]
+    fn the_probe_is_no_worker_to_the_deployment() {
+        let pod = pod(&fixtures::drill(), &fixtures::pins(), &settings(), fixtures::second(3)).unwrap();
+        let selector = crate::pipeline::names::selector_text(&fixtures::pins().identity.name);
+        let labels = pod.metadata.labels.unwrap();
+        assert!(
+            !selector
+                .split(',')
+                .all(|pair| pair.split_once('=').is_some_and(|(key, value)| labels.get(key).is_some_and(|label| label == value)))
+        );
+    }
+
+    #[test]
+    fn a_short_drill_leaves_its_probe_time_for_the_objective() {
+        let mut drill = fixtures::drill();
+        drill.spec.deadline = Duration::from_millis(120_000);
+        let plan = plan(&drill, &fixtures::pins(), &settings(), fixtures::second(0));
+        assert_eq!(plan.deadline, Duration::from_millis(80_000));
+    }
+}

@@ -1,0 +1,326 @@
+//! All phases and all endings, as a table of what differs from a world in which all is well.
+
+use durable_write_crds::Duration as Length;
+use durable_write_crds::evidence::LABEL;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::*;
+use crate::drill::fixtures::{self, second};
+use crate::drill::observed::Workers;
+use crate::drill::rds::ClusterEvent;
+use crate::drill::{evidence, status};
+
+struct World {
+    drill: FailoverDrill,
+    observed: Observed,
+    known: Known,
+    settings: Settings,
+    now: Timestamp,
+}
+
+impl World {
+    /// Before anything was done.
+    fn new() -> Self {
+        let observed = Observed {
+            evidence: EvidenceSeen::None,
+            pipeline: Some(fixtures::pipeline()),
+            workers: Workers::default(),
+            probe: ProbeSeen::None,
+            lease: LeaseSeen::Read { lease: None, holder_gone: false },
+            cluster: ClusterSeen::Found(fixtures::cluster()),
+            events: Ok(Vec::new()),
+        };
+        let settings = crate::pipeline::fixtures::settings();
+        Self { drill: fixtures::drill(), observed, known: Known::default(), settings, now: second(1) }
+    }
+
+    fn step(&self) -> Step {
+        next_step(&self.drill, &self.observed, &self.known, &self.settings, self.now)
+    }
+
+    /// With the Lease held.
+    fn leased() -> Self {
+        let mut world = Self::new();
+        let Step::WriteLease(lease, _) = world.step() else { panic!("{:?}", world.step()) };
+        world.observed.lease = LeaseSeen::Read { lease: Some(lease), holder_gone: false };
+        world
+    }
+
+    /// With the probe's pod.
+    fn probing(ready: bool) -> Self {
+        let mut world = Self::leased();
+        world.observed.probe = ProbeSeen::read(Some(fixtures::pod(ready)), &world.drill);
+        world.now = second(10);
+        world
+    }
+
+    /// Claimed at second 30, and looked at so many seconds later.
+    fn claimed(after: i64) -> Self {
+        let mut world = Self::probing(true);
+        let claim = fixtures::claim();
+        let object = evidence::claim_object(&claim).unwrap();
+        world.observed.evidence = EvidenceSeen::read(Some(object), fixtures::UID);
+        world.now = second(30 + after);
+        world.known.since_claim = Some(Duration::from_secs(u64::try_from(after).unwrap()));
+        world.answered(CallOutcome::Accepted);
+        world
+    }
+
+    fn answered(&mut self, outcome: CallOutcome) {
+        self.known.call = Some(Call { outcome, began: Some(second(30)), ended: Some(second(31)), message: Some("why".to_owned()) });
+    }
+
+    fn cluster(&mut self) -> &mut super::super::rds::AuroraCluster {
+        match &mut self.observed.cluster {
+            ClusterSeen::Found(cluster) => cluster,
+            _ => panic!("no cluster"),
+        }
+    }
+
+    fn promote(&mut self, name: &str) {
+        for instance in &mut self.cluster().instances {
+            instance.writer = instance.name == name;
+        }
+    }
+
+    fn end_probe(&mut self) {
+        self.observed.probe = ProbeSeen::read(Some(fixtures::ended(&fixtures::result())), &self.drill);
+    }
+}
+
+fn ended(step: Step) -> (Verdict, String) {
+    match step {
+        Step::End(ending) | Step::Conclude(ending) => {
+            assert!(!ending.message.is_empty());
+            (ending.verdict, ending.reason)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is done to a world in which all is well.
+type Change = fn(&mut World);
+
+#[test]
+fn a_drill_goes_its_way_step_by_step() {
+    assert!(matches!(World::new().step(), Step::WriteLease(_, Phase::Preflight)));
+    match World::leased().step() {
+        Step::StartProbe(pins) => assert_eq!((pins.writer.as_str(), pins.target.as_str()), ("payments-1", "payments-3"), "the lowest tier"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(World::probing(false).step(), Step::Wait(Phase::Baseline, ..)));
+    assert!(matches!(World::probing(true).step(), Step::Trigger(_)));
+    let mut world = World::claimed(1);
+    assert!(matches!(world.step(), Step::Observe(Phase::FailingOver, false)));
+    world.promote("payments-3");
+    assert!(matches!(world.step(), Step::Observe(Phase::Recovering, false)));
+    world.known.stage = Some("Draining".to_owned());
+    assert!(matches!(world.step(), Step::Observe(Phase::Draining, false)));
+    world.end_probe();
+    assert_eq!(ended(world.step()), (Verdict::Pass, reasons::OBJECTIVES_MET.to_owned()));
+}
+
+#[test]
+fn every_ending_before_the_claim_is_an_error_with_its_reason() {
+    let table: [(&str, Change); 24] = [
+        (reasons::DRILLS_DISABLED, |world| world.settings.drills_enabled = false),
+        (reasons::TOO_LATE, |world| world.drill.spec.not_after = Some(Time(second(0)))),
+        (reasons::PIPELINE_MISSING, |world| world.observed.pipeline = None),
+        (reasons::PIPELINE_NOT_READY, |world| world.observed.pipeline.as_mut().unwrap().spec.suspend = true),
+        (reasons::PIPELINE_NOT_READY, |world| world.observed.pipeline.as_mut().unwrap().spec.workers.replicas = 0),
+        (reasons::PIPELINE_NOT_READY, |world| world.observed.pipeline.as_mut().unwrap().status = None),
+        (reasons::PIPELINE_NOT_READY, |world| {
+            world.observed.pipeline.as_mut().unwrap().status.as_mut().unwrap().conditions[1].status = "False".to_owned();
+        }),
+        (reasons::PIPELINE_NOT_READY, |world| world.observed.workers.rolling = true),
+        (reasons::NOT_AURORA, |world| world.observed.pipeline.as_mut().unwrap().spec.database.aurora = None),
+        (reasons::NOT_AURORA, |world| world.cluster().engine = "neptune".to_owned()),
+        (reasons::CLUSTER_NOT_FOUND, |world| world.observed.cluster = ClusterSeen::Missing),
+        (reasons::CLUSTER_UNKNOWN, |world| {
+            world.observed.cluster = ClusterSeen::Unknown("denied".to_owned());
+            world.known.silent = Some(RDS_SILENCE);
+        }),
+        (reasons::CLUSTER_NOT_AVAILABLE, |world| world.cluster().status = "modifying".to_owned()),
+        (reasons::NOT_OPENED, |world| world.cluster().tags.clear()),
+        (reasons::NOT_OPENED, |world| world.cluster().tags = [("durablewrite.dev/drills.other".to_owned(), "@all".to_owned())].into()),
+        (reasons::NOT_OPENED, |world| world.cluster().tags = [("durablewrite.dev/drills.test".to_owned(), "shop-2 bar".to_owned())].into()),
+        (reasons::NO_READER, |world| world.settings.drills_min_readers = 3),
+        (reasons::NO_READER, |world| world.drill.spec.preflight.min_readers = Some(3)),
+        (reasons::NO_READER, |world| world.cluster().instances.retain(|instance| instance.writer)),
+        (reasons::TARGET_UNSUITABLE, |world| world.drill.spec.target_instance = Some("payments-1".to_owned())),
+        (reasons::TARGET_UNSUITABLE, |world| world.drill.spec.target_instance = Some("orders-9".to_owned())),
+        (reasons::TOO_SOON, |world| {
+            world.settings.drills_min_interval = Length::from_millis(3_600_000);
+            world.drill.spec.preflight.min_interval = Some(Length::from_millis(0));
+            world.observed.events = Ok(vec![ClusterEvent { at: second(-1800), kind: EventKind::Completed, message: String::new() }]);
+        }),
+        (reasons::EVIDENCE_NAME_TAKEN, |world| world.observed.evidence = EvidenceSeen::read(Some(ConfigMap::default()), fixtures::UID)),
+        (reasons::NAME_USED_BEFORE, |world| {
+            let object = evidence::claim_object(&fixtures::claim()).unwrap();
+            world.observed.evidence = EvidenceSeen::read(Some(object), "another uid");
+        }),
+    ];
+    for (reason, change) in table {
+        // At the start, and again right before the trigger.
+        for mut world in [World::new(), World::probing(true)] {
+            if reason == reasons::TARGET_UNSUITABLE && world.observed.probe.ours().is_some() {
+                continue;
+            }
+            change(&mut world);
+            assert_eq!(ended(world.step()), (Verdict::Error, reason.to_owned()));
+        }
+    }
+}
+
+#[test]
+fn what_changed_after_the_preflight_is_never_triggered() {
+    let table: [fn(&mut World); 3] = [
+        |world| world.promote("payments-2"),
+        |world| world.cluster().resource_id = "cluster-OTHER".to_owned(),
+        |world| world.observed.pipeline.as_mut().unwrap().metadata.generation = Some(5),
+    ];
+    for change in table {
+        let mut world = World::probing(true);
+        change(&mut world);
+        assert_eq!(ended(world.step()).1, reasons::CHANGED_BEFORE_TRIGGER);
+    }
+}
+
+#[test]
+fn rds_that_does_not_answer_is_waited_for_a_while() {
+    let mut world = World::new();
+    world.observed.cluster = ClusterSeen::Unknown("denied".to_owned());
+    assert!(matches!(world.step(), Step::Wait(Phase::Preflight, reasons::CLUSTER_UNKNOWN, _)));
+}
+
+#[test]
+fn another_drill_on_the_cluster_is_waited_for_until_the_deadline() {
+    let mut world = World::leased();
+    if let LeaseSeen::Read { lease: Some(lease), .. } = &mut world.observed.lease {
+        lease.spec.as_mut().unwrap().holder_identity = Some("other".to_owned());
+    }
+    assert!(matches!(world.step(), Step::Wait(Phase::Pending, reasons::ANOTHER_DRILL, _)));
+    world.now = second(860);
+    assert_eq!(ended(world.step()), (Verdict::Error, reasons::ANOTHER_DRILL.to_owned()));
+}
+
+#[test]
+fn a_probe_that_fails_before_the_claim_ends_the_drill() {
+    let mut slow = World::probing(false);
+    slow.now = second(300);
+    slow.observed.lease = World::leased().observed.lease;
+    let renewed = slow.step();
+    assert!(matches!(renewed, Step::WriteLease(_, Phase::Baseline)), "the Lease is renewed first");
+    if let Step::WriteLease(lease, _) = renewed {
+        slow.observed.lease = LeaseSeen::Read { lease: Some(lease), holder_gone: false };
+    }
+    assert_eq!(ended(slow.step()).1, reasons::BASELINE_UNSTEADY);
+
+    let mut refused = World::probing(false);
+    let mut result = fixtures::result();
+    (result.outcome, result.reason) = (ProbeOutcome::Refused, Some(reasons::PROBE_TABLES_MISSING.to_owned()));
+    refused.observed.probe = ProbeSeen::read(Some(fixtures::ended(&result)), &refused.drill);
+    assert_eq!(ended(refused.step()), (Verdict::Error, reasons::PROBE_TABLES_MISSING.to_owned()));
+
+    let mut gone = World::leased();
+    gone.known.probe = Some("pod-uid".to_owned());
+    assert_eq!(ended(gone.step()).1, reasons::BASELINE_UNSTEADY, "it is never replaced");
+
+    let mut replaced = World::probing(true);
+    replaced.known.probe = Some("another".to_owned());
+    assert_eq!(ended(replaced.step()).1, reasons::BASELINE_UNSTEADY, "a look-alike does not count");
+}
+
+#[test]
+fn abort_and_deletion_end_a_drill_before_and_after_the_claim() {
+    for (reason, change) in [
+        (reasons::ABORTED, (|drill| drill.spec.abort = true) as fn(&mut FailoverDrill)),
+        (reasons::DRILL_DELETED, |drill| drill.metadata.deletion_timestamp = Some(Time(second(1)))),
+    ] {
+        let mut world = World::new();
+        change(&mut world.drill);
+        assert_eq!(ended(world.step()), (Verdict::Aborted, reason.to_owned()));
+        let mut world = World::claimed(2);
+        change(&mut world.drill);
+        assert!(matches!(world.step(), Step::Observe(_, true)), "the load stops at once, the Lease stays until nothing more can come");
+        world.promote("payments-3");
+        assert_eq!(ended(world.step()), (Verdict::Aborted, reason.to_owned()));
+    }
+}
+
+#[test]
+fn a_call_that_was_refused_ends_at_once() {
+    let mut world = World::claimed(1);
+    world.answered(CallOutcome::Refused);
+    assert_eq!(ended(world.step()), (Verdict::Error, reasons::REFUSED.to_owned()));
+}
+
+#[test]
+fn after_a_restart_it_is_only_watched_and_unknown_comes_late() {
+    let mut world = World::claimed(10);
+    world.known.call = None;
+    assert!(matches!(world.step(), Step::Observe(Phase::FailingOver, false)));
+    world.known.since_claim = Some(CLAIM_HOLDS + CALL_TIMEOUT + SHOWS_WITHIN);
+    let mut made = World::claimed(10);
+    made.known = world.known.clone();
+    assert_eq!(ended(world.step()), (Verdict::Error, reasons::TRIGGER_UNKNOWN.to_owned()));
+    made.promote("payments-3");
+    assert!(matches!(made.step(), Step::Observe(Phase::Recovering, false)), "the target is the writer: it was made");
+    made.cluster().status = "failing-over".to_owned();
+    made.promote("payments-1");
+    assert!(matches!(made.step(), Step::Observe(..)), "something is under way");
+}
+
+#[test]
+fn endings_after_the_claim() {
+    let table: [(Verdict, &str, Change); 5] = [
+        (Verdict::Inconclusive, reasons::PROBE_LOST, |world| world.observed.probe = ProbeSeen::None),
+        (Verdict::Inconclusive, reasons::PROBE_LOST, |world| {
+            let mut pod = fixtures::pod(false);
+            pod.status.as_mut().unwrap().phase = Some("Failed".to_owned());
+            world.observed.probe = ProbeSeen::read(Some(pod), &world.drill);
+        }),
+        (Verdict::Inconclusive, reasons::PIPELINE_CHANGED, |world| {
+            world.known.pipeline_changed = Some("the pipeline was edited".to_owned())
+        }),
+        (Verdict::Inconclusive, reasons::DEADLINE_EXCEEDED, |world| world.now = second(901)),
+        (Verdict::Inconclusive, reasons::CLOCK_STEPPED, |world| {
+            world.known.clock_step = 6000;
+            world.end_probe();
+        }),
+    ];
+    for (verdict, reason, change) in table {
+        let mut world = World::claimed(20);
+        world.promote("payments-3");
+        change(&mut world);
+        assert_eq!(ended(world.step()), (verdict, reason.to_owned()));
+    }
+    let mut nothing = World::claimed(100);
+    nothing.now = second(901);
+    assert_eq!(ended(nothing.step()), (Verdict::Error, reasons::NO_FAILOVER_SEEN.to_owned()));
+}
+
+#[test]
+fn a_drill_that_has_ended_stays_ended_whatever_it_could_do_now() {
+    let mut world = World::new();
+    let seen = super::super::memory::Seen::default();
+    world.drill.status = Some(status::ended(&world.drill, &error(reasons::TOO_SOON, "x"), None, &seen, second(2)));
+    assert!(matches!(world.step(), Step::CleanUp));
+}
+
+#[test]
+fn evidence_that_is_complete_is_only_told() {
+    let mut world = World::claimed(5);
+    let EvidenceSeen::Claimed(claim, object) = &world.observed.evidence else { panic!() };
+    assert_eq!(object.metadata.labels.as_ref().unwrap()[LABEL], "true");
+    let call = Call { outcome: CallOutcome::Accepted, began: None, ended: None, message: None };
+    let seen = super::super::memory::Seen::default();
+    let document = evidence::document(claim, call, &error(reasons::PROBE_LOST, "x"), &seen, None, second(99));
+    let (completed, text) = evidence::completed(object, &document).unwrap();
+    world.observed.evidence = EvidenceSeen::read(Some(completed), fixtures::UID);
+    match world.step() {
+        Step::Finish(found, digest) => assert_eq!((*found, digest), (document, durable_write_crds::evidence::digest(&text))),
+        other => panic!("{other:?}"),
+    }
+}
