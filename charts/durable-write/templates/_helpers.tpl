@@ -24,6 +24,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 
+{{/* The operator, as admission policies see it. */}}
+{{- define "durable-write.user" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "durable-write.name" . }}
+{{- end -}}
+
+{{/* The name of the Kubernetes cluster, without which nobody could open an Aurora cluster to drills. */}}
+{{- define "durable-write.clusterName" -}}
+{{- if and .Values.drills.enabled (not .Values.clusterName) -}}
+{{- fail "drills.enabled needs clusterName: set it to the name of this Kubernetes cluster. Owners of Aurora clusters open them to drills by the tag durablewrite.dev/drills.<clusterName>." -}}
+{{- end -}}
+{{- .Values.clusterName -}}
+{{- end -}}
+
 {{/* AWS settings as environment variables, of the services in the list: (list $ "sqs" "sts"). */}}
 {{- define "durable-write.aws" -}}
 {{- $root := first . -}}
