@@ -1,9 +1,12 @@
 //! The local Aurora: real `PostgreSQL` servers, a writer and readers with synchronous replication, at endpoints that follow their roles as
 //! Aurora's do, with faults that can be placed and failovers that lose no acknowledged commit.
 
+mod behaviour;
 mod certificates;
 mod cluster;
 mod command;
+mod control;
+mod event;
 mod failover;
 mod ground;
 mod node;
@@ -23,8 +26,10 @@ use jiff::Timestamp;
 use rand::RngExt;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+pub use self::behaviour::{Behaviour, FLAP, Outcome};
 pub use self::command::{Arguments, run};
-pub use self::failover::{Failover, Fault, Refused, Timing};
+pub use self::event::{EventId, Telling};
+pub use self::failover::{Failover, FailoverCalls, Fault, Refused, Timing, Truth};
 
 use self::certificates::Certificates;
 use self::cluster::Cluster;
@@ -51,6 +56,8 @@ pub struct AuroraOptions {
     pub advertise: String,
     /// The cluster's tags.
     pub tags: BTreeMap<String, String>,
+    /// In how many availability zones the instances lie, in turn: 1 to 3. A failover within one zone has another event.
+    pub zones: usize,
     /// How long parts of a failover take.
     pub timing: Timing,
 }
@@ -63,6 +70,7 @@ impl Default for AuroraOptions {
             listen: vec![Ipv4Addr::LOCALHOST.into()],
             advertise: Ipv4Addr::LOCALHOST.to_string(),
             tags: BTreeMap::new(),
+            zones: 3,
             timing: Timing::default(),
         }
     }
@@ -87,6 +95,8 @@ pub struct Instance {
     pub promotion_tier: usize,
     /// Whether its endpoint answers.
     pub up: bool,
+    /// Its status as the RDS API tells it.
+    pub status: String,
 }
 
 /// A running cluster; it ends when dropped, and when this program ends in any way.
@@ -177,7 +187,7 @@ impl Aurora {
     /// How often an action of the RDS API such as `FailoverDBCluster` was called, whatever the answer.
     #[must_use]
     pub fn rds_calls(&self, action: &str) -> u64 {
-        self.rds.calls(action)
+        self.rds.proxy().calls(action).received
     }
 
     /// The cluster's resource identifier: `cluster-` and upper-case letters.

@@ -37,7 +37,7 @@ pub struct Cluster {
 // Fields are dropped in order: the processes before their folder.
 #[derive(Debug)]
 enum Tier {
-    Api { _running: Box<api::Api>, _folder: Scratch },
+    Api { running: Box<api::Api>, _folder: Scratch },
     Full(Full),
     Others { kubeconfig: PathBuf, host: IpAddr },
 }
@@ -65,10 +65,25 @@ impl Cluster {
     /// # Errors
     /// A program cannot be built, or the cluster does not become ready.
     pub async fn api() -> anyhow::Result<Self> {
+        Self::api_prepared(async |_| Ok(())).await
+    }
+
+    /// As [`Cluster::api`]; `prepare` runs before the controllers do. The garbage of a custom resource is collected from the start only if its
+    /// definition was there before: the controllers look for new ones each 30 s.
+    ///
+    /// # Errors
+    /// As [`Cluster::api`], or `prepare` fails.
+    pub async fn api_prepared(prepare: impl AsyncFnOnce(&Self) -> anyhow::Result<()>) -> anyhow::Result<Self> {
         let programs = Programs::find().await?;
         let folder = Scratch::new("api")?;
-        let running = api::Api::start(&programs.kube, folder.path()).await?;
-        Ok(Self { folder: folder.path().to_owned(), tier: Tier::Api { _running: Box::new(running), _folder: folder }, programs })
+        let path = folder.path().to_owned();
+        let running = Box::new(api::Api::start(&programs.kube, &path).await?);
+        let mut cluster = Self { folder: path.clone(), tier: Tier::Api { running, _folder: folder }, programs };
+        prepare(&cluster).await?;
+        if let Tier::Api { running, .. } = &mut cluster.tier {
+            running.start_controllers(&cluster.programs.kube, &path).await?;
+        }
+        Ok(cluster)
     }
 
     /// Starts the cluster of a folder with its node, owned by this process: it is gone when the value is dropped or the process dies.

@@ -1,5 +1,5 @@
-//! `make demo` and `make down`: the whole product on one machine. Messages are sent at a steady rate while the writer is failed over once by
-//! the RDS API, and what became of them is counted.
+//! `make demo` and `make down`: the whole product on one machine. Messages are sent at a steady rate while a drill fails the
+//! writer over, and what became of them is counted.
 
 mod drive;
 mod report;
@@ -82,7 +82,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     wait_until_ready(&cluster, NAMESPACE, PIPELINE, READY).await?;
     step.done();
 
-    let outcome = drive::drive(&access, arguments.messages, arguments.per_second).await?;
+    let outcome = drive::drive(&cluster, &access, &folder, arguments.messages, arguments.per_second).await?;
     let environment = surroundings::write(&folder, &cluster, &access).await?;
     report::print(&cluster, &outcome, &environment).await?;
     Ok(if outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

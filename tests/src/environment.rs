@@ -9,6 +9,7 @@ mod namespace;
 mod pipeline;
 mod programs;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -46,7 +47,10 @@ impl Servers {
     pub async fn start(address: IpAddr) -> anyhow::Result<Self> {
         let step = Step::begin("starting Aurora and SQS", "4 seconds");
         let listen = vec![Ipv4Addr::LOCALHOST.into(), address];
-        let aurora = Aurora::start(AuroraOptions { listen: listen.clone(), advertise: address.to_string(), ..AuroraOptions::default() });
+        // Open to drills of all namespaces.
+        let tags = BTreeMap::from([(format!("durablewrite.dev/drills.{}", chart::CLUSTER), "@all".to_owned())]);
+        let aurora = AuroraOptions { listen: listen.clone(), advertise: address.to_string(), tags, ..AuroraOptions::default() };
+        let aurora = Aurora::start(aurora);
         let (aurora, sqs) = tokio::try_join!(aurora, Sqs::start(&listen, 0))?;
         step.done();
         Ok(Self { aurora, sqs, address })

@@ -92,6 +92,8 @@ impl Process {
     /// Kills the whole session at once and waits for the process to be gone.
     pub fn kill(&mut self) {
         self.signal_all(Signal::SIGKILL);
+        // One that has just been started may have no session yet.
+        self.signal(Signal::SIGKILL);
         if let Err(error) = self.child.wait() {
             tracing::warn!(process = self.name, %error, "waiting for a killed process");
         }

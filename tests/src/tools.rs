@@ -3,6 +3,8 @@
 mod aws;
 mod build;
 mod debian;
+mod ministack;
+mod promtool;
 
 use std::path::PathBuf;
 
@@ -12,6 +14,8 @@ pub use aws::aws;
 pub use build::{helm, kubernetes, once};
 pub(crate) use debian::install_for_cluster as cluster_packages;
 pub use debian::{install as apt, install_programs as apt_programs};
+pub use ministack::ministack;
+pub use promtool::promtool;
 
 /// Arguments of `testbed tools`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +31,11 @@ pub async fn run(_: Arguments) -> anyhow::Result<()> {
         let kubernetes = kubernetes()?;
         let helm = helm()?;
         let aws = aws()?;
-        println!("kubernetes {}\nhelm       {}\naws        {}", kubernetes.display(), helm.display(), aws.display());
+        let ministack = ministack()?;
+        let promtool = promtool()?;
+        for (name, path) in [("kubernetes", kubernetes), ("helm", helm), ("aws", aws), ("ministack", ministack), ("promtool", promtool)] {
+            println!("{name:10} {}", path.display());
+        }
         Ok(())
     })
     .await?

@@ -108,20 +108,12 @@ impl Worker {
     pub fn start(mounts: &Mounts, sqs_endpoint: &str) -> anyhow::Result<Self> {
         let folder = mounts.path();
         let address = free_address()?;
-        let mut command = Command::new(binary()?);
+        let mut command = command(sqs_endpoint)?;
         command.arg("run").arg(folder.join(layout::MANIFEST)).arg("--mounts").arg(folder).arg("--listen").arg(address.to_string());
         let topology = folder.join(layout::TOPOLOGY);
         if topology.exists() {
             command.arg("--topology").arg(topology);
         }
-        command
-            .env("AWS_ENDPOINT_URL_SQS", sqs_endpoint)
-            .env("AWS_REGION", sqs::REGION)
-            .env("AWS_ACCESS_KEY_ID", "testbed")
-            .env("AWS_SECRET_ACCESS_KEY", "testbed")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            // As in the image, which has no authorities of a platform.
-            .env("SSL_CERT_FILE", "/dev/null");
         let log = folder.join(format!("worker-{}.log", address.ip()));
         Ok(Self { process: Process::start_command("the worker", command, &log)?, address, log })
     }
@@ -222,8 +214,29 @@ impl Worker {
     }
 }
 
+/// The worker's binary, still without arguments, with the environment that its pod would have.
+///
+/// # Errors
+/// The binary is missing or older than its sources.
+pub fn command(sqs_endpoint: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(binary()?);
+    command
+        .env("AWS_ENDPOINT_URL_SQS", sqs_endpoint)
+        .env("AWS_REGION", sqs::REGION)
+        .env("AWS_ACCESS_KEY_ID", "testbed")
+        .env("AWS_SECRET_ACCESS_KEY", "testbed")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        // Only the manifest's authorities are trusted; and hundreds of files of the platform's are not read for each connection.
+        .env("SSL_CERT_FILE", "/dev/null")
+        .env_remove("SSL_CERT_DIR");
+    Ok(command)
+}
+
 /// An address of the loopback that nothing listens on, with the port that a worker has in its pod.
-fn free_address() -> anyhow::Result<SocketAddr> {
+///
+/// # Errors
+/// A hundred that were tried are taken.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
     for _ in 0..100 {
         let [second, third, fourth] = std::array::from_fn(|_| rand::rng().random_range(1..=254));
         let address = SocketAddr::from((Ipv4Addr::new(127, second, third, fourth), layout::HTTP_PORT));

@@ -2,9 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod aurora {
+    mod api;
+    mod drills;
     mod endpoints;
     mod load;
+    mod peer;
     mod rds;
+    mod readers;
     mod roles;
     mod support;
+    mod truth;
 }

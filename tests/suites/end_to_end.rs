@@ -5,12 +5,20 @@
 mod changes;
 #[path = "end_to_end/deletion.rs"]
 mod deletion;
+#[path = "end_to_end/drill.rs"]
+mod drill;
+#[path = "end_to_end/drill_kills.rs"]
+mod drill_kills;
+#[path = "end_to_end/drills.rs"]
+mod drills;
 #[path = "end_to_end/example.rs"]
 mod example;
 #[path = "end_to_end/faults.rs"]
 mod faults;
 #[path = "end_to_end/ground.rs"]
 mod ground;
+#[path = "end_to_end/host_operator.rs"]
+mod host_operator;
 #[path = "end_to_end/operator.rs"]
 mod operator;
 #[path = "end_to_end/pipeline.rs"]

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
 use super::Instance;
+use super::behaviour::Behaviour;
 use super::failover::{Failover, Timing};
 use super::node::Node;
 use crate::proxy::tcp::TcpFaultProxy;
@@ -23,7 +25,8 @@ pub(super) struct Cluster {
     pub version: String,
     pub advertise: String,
     pub reader_address: IpAddr,
-    pub tags: BTreeMap<String, String>,
+    /// How many availability zones the instances lie in.
+    pub zones: usize,
     pub created: Timestamp,
     pub nodes: Vec<Node>,
     /// One for each node, in the same order.
@@ -46,7 +49,14 @@ pub(super) struct State {
     /// Whether a node's address answers.
     pub up: Vec<bool>,
     pub status: Status,
+    /// A status of the cluster that a test wants told.
+    pub cluster_status: Option<String>,
+    /// Statuses of instances that are not what the cluster's would make them.
+    pub instance_statuses: BTreeMap<usize, String>,
+    pub lags: BTreeMap<usize, Duration>,
+    pub tags: BTreeMap<String, String>,
     pub timing: Timing,
+    pub behaviour: Behaviour,
     pub failovers: Vec<Failover>,
     pub events: Vec<Event>,
 }
@@ -55,6 +65,8 @@ pub(super) struct State {
 #[derive(Debug, Clone)]
 pub(super) struct Event {
     pub at: Timestamp,
+    /// From when on it is told.
+    pub shown: Timestamp,
     pub source: Source,
     pub category: &'static str,
     pub message: String,
@@ -102,11 +114,6 @@ impl Cluster {
         }
     }
 
-    /// Adds to what the RDS API tells of the past.
-    pub fn tell(&self, source: Source, category: &'static str, message: String) {
-        self.state().events.push(Event { at: Timestamp::now(), source, category, message });
-    }
-
     /// A node by its position.
     pub fn node(&self, position: usize) -> anyhow::Result<&Node> {
         self.nodes.get(position).with_context(|| format!("no instance at position {position}"))
@@ -124,7 +131,7 @@ impl Cluster {
 
     fn instance(&self, state: &State, position: usize) -> Option<Instance> {
         let (node, port) = (self.nodes.get(position)?, self.instance_proxies.get(position)?.address().port());
-        let zone = ["a", "b", "c"].into_iter().cycle().nth(position)?;
+        let zone = ["a", "b", "c"].get(position.checked_rem(self.zones)?)?;
         Some(Instance {
             name: node.name.clone(),
             resource_id: node.resource_id.clone(),
@@ -134,6 +141,7 @@ impl Cluster {
             zone: format!("{REGION}{zone}"),
             promotion_tier: position,
             up: state.is_up(position),
+            status: state.instance_status(position).to_owned(),
         })
     }
 
@@ -157,6 +165,19 @@ impl State {
     /// Whether a node's address answers.
     pub fn is_up(&self, position: usize) -> bool {
         self.up.get(position).copied().unwrap_or(false)
+    }
+
+    /// The status of an instance as the RDS API tells it.
+    fn instance_status(&self, position: usize) -> &str {
+        // Before the failover begins nobody has noticed that the instance is down.
+        let down = !self.is_up(position) && self.status == Status::FailingOver;
+        self.instance_statuses.get(&position).map_or(if down { "rebooting" } else { "available" }, String::as_str)
+    }
+
+    /// The status of the cluster as the RDS API tells it.
+    pub fn cluster_status(&self) -> &str {
+        let own = if self.status == Status::Available { "available" } else { "failing-over" };
+        self.cluster_status.as_deref().unwrap_or(own)
     }
 
     /// Says whether a node's address answers.

@@ -68,6 +68,7 @@ fn describe(aurora: &Aurora) -> serde_json::Value {
         "clusterEndpoint": aurora.cluster_endpoint(),
         "readerEndpoint": aurora.reader_endpoint(),
         "rdsEndpoint": aurora.rds_endpoint(),
+        "recordEndpoint": aurora.record_endpoint(),
         "resourceId": aurora.resource_id(),
         "instances": aurora.instances(),
         "username": aurora.username(),

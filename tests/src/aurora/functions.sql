@@ -1,5 +1,6 @@
 -- What Aurora PostgreSQL adds to pg_catalog, of which a client asks who the writer is. Each instance knows by its own settings its name, the
 -- names of all, and the writer: settings are not replicated, so each one answers with its own knowledge, as in Aurora.
+-- A reader's lag is what the writer measures (nothing while nothing is written, nor on a reader), at least what durable_write.lags says.
 -- Left out: the columns about storage, input and output. last_update_timestamp of the asked instance is null, as since 13.9.
 SET synchronous_commit = local;
 SET allow_system_table_mods = on;
@@ -25,6 +26,8 @@ SELECT member, CASE WHEN writes THEN 'MASTER_SESSION_ID' ELSE md5(member)::uuid:
   CASE WHEN writes THEN lsn END, CASE WHEN NOT writes THEN lsn END, lsn,
   CASE WHEN member <> name THEN clock_timestamp() END,
   CASE WHEN NOT writes THEN
-    coalesce((SELECT extract(epoch FROM replay_lag) * 1000 FROM pg_stat_replication WHERE application_name = member LIMIT 1), 0) END,
+    greatest(0, (SELECT extract(epoch FROM replay_lag) * 1000 FROM pg_stat_replication WHERE application_name = member LIMIT 1),
+      (SELECT split_part(entry, '=', 2)::float8 FROM string_to_table(current_setting('durable_write.lags', true), ',') AS entry
+       WHERE split_part(entry, '=', 1) = member)) END,
   0::float8
 FROM members $$;

@@ -1,5 +1,6 @@
 //! What a cluster stands on: folders, addresses and settings, servers that have started, and endpoints in front of them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -8,6 +9,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use rand::RngExt;
 
+use super::behaviour::Behaviour;
 use super::certificates::Certificates;
 use super::cluster::{Cluster, State, Status};
 use super::failover::wait_until_follows;
@@ -64,7 +66,12 @@ pub(super) async fn assemble(options: AuroraOptions, version: String, nodes: Vec
         resolved_writer: 0,
         up: vec![true; nodes.len()],
         status: Status::Available,
+        cluster_status: None,
+        instance_statuses: BTreeMap::new(),
+        lags: BTreeMap::new(),
+        tags: options.tags,
         timing: options.timing,
+        behaviour: Behaviour::default(),
         failovers: Vec::new(),
         events: Vec::new(),
     };
@@ -74,7 +81,7 @@ pub(super) async fn assemble(options: AuroraOptions, version: String, nodes: Vec
         version,
         advertise: options.advertise,
         reader_address: reader,
-        tags: options.tags,
+        zones: options.zones.clamp(1, 3),
         created: Timestamp::now(),
         nodes,
         instance_proxies,

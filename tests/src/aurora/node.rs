@@ -32,7 +32,15 @@ pub(super) struct Node {
     /// The names of the other servers, quoted.
     others: Vec<String>,
     arguments: Vec<String>,
+    settings: Mutex<Settings>,
     process: Mutex<Slot>,
+}
+
+/// What a server reads of what may change, beyond its data.
+#[derive(Default)]
+struct Settings {
+    role: String,
+    lag: String,
 }
 
 enum Slot {
@@ -84,6 +92,7 @@ impl Node {
             user,
             others,
             arguments,
+            settings: Mutex::default(),
             process: Mutex::new(Slot::Stopped),
         })
     }
@@ -130,12 +139,28 @@ impl Node {
         // By name: a program that only makes a copy would count as well.
         let standbys = if role.synchronous { format!("ANY 1 ({})", self.others.join(", ")) } else { String::new() };
         let read_only = if role.read_only { "on" } else { "off" };
-        let settings = format!(
+        let role = format!(
             "durable_write.writer = '{}'\nprimary_conninfo = '{follows}'\nsynchronous_standby_names = '{standbys}'\n\
              default_transaction_read_only = {read_only}\n",
             role.writer
         );
-        self.user.write(&self.data().join("postgresql.auto.conf"), &settings)?;
+        self.write(|settings| settings.role = role)
+    }
+
+    /// Lets the server be so far behind the one that it follows, in what can be read, and tell lags of instances (`orders-2=1500`, in
+    /// milliseconds) that nobody measures. It takes effect soon.
+    pub fn set_lag(&self, behind: Duration, told: &str) -> anyhow::Result<()> {
+        let lag = format!("recovery_min_apply_delay = {}ms\ndurable_write.lags = '{told}'\n", behind.as_millis());
+        self.write(|settings| settings.lag = lag)
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Settings)) -> anyhow::Result<()> {
+        {
+            // Held while the file is written, so that the file is what was said last.
+            let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut settings);
+            self.user.write(&self.data().join("postgresql.auto.conf"), &format!("{}{}", settings.role, settings.lag))?;
+        }
         self.signal(Signal::SIGHUP);
         Ok(())
     }

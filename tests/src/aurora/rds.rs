@@ -3,41 +3,43 @@
 mod describe;
 mod events;
 mod request;
+mod tags;
 mod xml;
 
-use std::collections::BTreeMap;
-use std::io;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Weak};
 
-use anyhow::Context;
-use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request as HttpRequest, State as Shared};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use self::request::Request;
 use self::xml::Xml;
 use super::cluster::Cluster;
-use super::failover::{Fault, Refused};
+use super::failover::{FailoverCalls, Refused};
+use crate::proxy::http::HttpFaultProxy;
 
 const NAMESPACE: &str = "http://rds.amazonaws.com/doc/2014-10-31/";
 /// The account that owns the cluster.
 const ACCOUNT: &str = "000000000000";
+/// Where the record is read.
+pub(super) const RECORD: &str = "/testbed/record";
 
 /// The running API; it ends when dropped.
 pub(super) struct Rds {
-    port: u16,
-    calls: Calls,
-    tasks: Vec<JoinHandle<()>>,
+    proxy: Arc<HttpFaultProxy>,
+    task: JoinHandle<()>,
 }
 
-/// How often each action was called.
-type Calls = Arc<Mutex<BTreeMap<String, u64>>>;
+/// What the answers are made from.
+type Parts = (Weak<Cluster>, Weak<HttpFaultProxy>);
 
 /// An answer of the service that is no success.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Failure {
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         let code = match &refused {
-            Refused::InProgress | Refused::NoReader => "InvalidDBClusterStateFault",
+            Refused::InProgress | Refused::NoReader | Refused::Unavailable(_) => "InvalidDBClusterStateFault",
             Refused::IsWriter(_) | Refused::Down(_) => "InvalidDBInstanceState",
             Refused::Unknown(name) => return Self::no_instance(name),
         };
@@ -77,70 +79,81 @@ impl From<Refused> for Failure {
 }
 
 impl Rds {
-    /// Serves the API of a cluster at all addresses, on a port that is free.
+    /// Serves the API of a cluster at all addresses, on a port that is free. All calls pass a proxy that counts them and places faults.
     pub async fn start(cluster: &Arc<Cluster>, listen: &[IpAddr]) -> anyhow::Result<Self> {
-        let calls = Calls::default();
-        let listeners = bind(listen).await?;
-        let port = listeners.first().context("an address to listen on")?.local_addr()?.port();
-        let router = Router::new().fallback(answer).with_state((Arc::downgrade(cluster), Arc::clone(&calls)));
-        let serve = |listener: TcpListener| {
-            let router = router.clone();
-            tokio::spawn(async move {
-                if let Err(error) = axum::serve(listener, router).await {
-                    tracing::error!(%error, "the RDS API has ended");
-                }
-            })
-        };
-        let tasks = listeners.into_iter().map(serve).collect();
-        Ok(Self { port, calls, tasks })
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let proxy = Arc::new(start_proxy(listen, listener.local_addr()?).await?);
+        let shared = (Arc::downgrade(cluster), Arc::downgrade(&proxy));
+        let router = Router::new().route(RECORD, get(record)).fallback(answer).with_state(shared);
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "the RDS API has ended");
+            }
+        });
+        Ok(Self { proxy, task })
+    }
+
+    /// What is in front of it.
+    pub fn proxy(&self) -> &HttpFaultProxy {
+        &self.proxy
     }
 
     /// The port, the same at each address.
     pub fn port(&self) -> u16 {
-        self.port
+        self.proxy.addresses().first().map_or(0, SocketAddr::port)
     }
 
-    /// How often an action was called, whatever the answer.
-    pub fn calls(&self, action: &str) -> u64 {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).get(action).copied().unwrap_or(0)
+    /// The calls of `FailoverDBCluster`.
+    pub fn failover_calls(&self, cluster: &Cluster) -> FailoverCalls {
+        failover_calls(cluster, &self.proxy)
     }
 }
 
 impl Drop for Rds {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.task.abort();
     }
 }
 
 /// Listens on the same port at all addresses.
-async fn bind(listen: &[IpAddr]) -> io::Result<Vec<TcpListener>> {
+async fn start_proxy(listen: &[IpAddr], upstream: SocketAddr) -> anyhow::Result<HttpFaultProxy> {
+    let addresses: Vec<_> = listen.iter().map(|address| SocketAddr::new(*address, 0)).collect();
     let mut tries = 20;
     loop {
-        let mut listeners: Vec<TcpListener> = Vec::new();
-        let mut failure = None;
-        for address in listen {
-            let port = listeners.first().map_or(Ok(0), |first| first.local_addr().map(|address| address.port()))?;
-            match TcpListener::bind((*address, port)).await {
-                Ok(listener) => listeners.push(listener),
-                Err(error) => failure = Some(error),
-            }
-        }
-        match failure {
-            None => return Ok(listeners),
+        match HttpFaultProxy::start(&addresses, upstream).await {
             // A port that is free at one address may be taken at another.
-            Some(_) if tries > 0 => tries -= 1,
-            Some(error) => return Err(error),
+            Err(_) if tries > 0 => tries -= 1,
+            started => return started,
         }
     }
 }
 
-async fn answer(Shared((cluster, calls)): Shared<(Weak<Cluster>, Calls)>, http: HttpRequest) -> Response {
+fn failover_calls(cluster: &Cluster, proxy: &HttpFaultProxy) -> FailoverCalls {
+    let took_effect = cluster.state().failovers.iter().filter(|failover| failover.called).count();
+    FailoverCalls { received: proxy.calls("FailoverDBCluster").received, took_effect: took_effect.try_into().unwrap_or(u64::MAX) }
+}
+
+/// What has happened, for tests in another process; no part of AWS's API.
+async fn record(Shared((cluster, proxy)): Shared<Parts>) -> Response {
+    let (Some(cluster), Some(proxy)) = (cluster.upgrade(), proxy.upgrade()) else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let calls = failover_calls(&cluster, &proxy);
+    let state = cluster.state();
+    Json(json!({
+        "failoverCalls": calls,
+        "failovers": state.failovers,
+        "instances": cluster.instances(&state),
+    }))
+    .into_response()
+}
+
+async fn answer(Shared((cluster, _)): Shared<Parts>, http: HttpRequest) -> Response {
     let Some(cluster) = cluster.upgrade() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let query = http.uri().query().unwrap_or_default().to_owned();
     let body = to_bytes(http.into_body(), 1 << 20).await.unwrap_or_else(|_| Bytes::new());
     let request = Request::parse(query.as_bytes(), &body);
-    let action = request.action().to_owned();
-    *calls.lock().unwrap_or_else(PoisonError::into_inner).entry(action.clone()).or_default() += 1;
+    let action = request.action();
 
     let mut xml = Xml::default();
     let outcome: Result<(), Failure> = xml.element(&format!("{action}Response xmlns=\"{NAMESPACE}\""), |xml| {
@@ -161,6 +174,9 @@ fn perform(cluster: &Cluster, request: &Request, xml: &mut Xml) -> Result<(), Fa
         "DescribeDBClusters" => describe::clusters(cluster, request, xml),
         "DescribeDBInstances" => describe::instances(cluster, request, xml),
         "DescribeEvents" => events::describe(cluster, request, xml),
+        "ListTagsForResource" => tags::list(cluster, request, xml),
+        "AddTagsToResource" => tags::add(cluster, request),
+        "RemoveTagsFromResource" => tags::remove(cluster, request),
         "FailoverDBCluster" => fail_over(cluster, request, xml),
         action => Err(Failure::bad_request("InvalidAction", format!("Could not find operation {action} for version 2014-10-31"))),
     }
@@ -171,7 +187,7 @@ fn fail_over(cluster: &Cluster, request: &Request, xml: &mut Xml) -> Result<(), 
     if !describe::is_cluster(cluster, identifier) {
         return Err(Failure::no_cluster(identifier));
     }
-    cluster.begin_failover(Fault::Planned, request.get("TargetDBInstanceIdentifier"))?;
+    cluster.call_failover(request.get("TargetDBInstanceIdentifier"))?;
     describe::cluster(cluster, xml);
     Ok(())
 }

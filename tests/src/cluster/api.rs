@@ -18,11 +18,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// The running processes. They need no orderly end: the folder is removed.
 #[derive(Debug)]
 pub(super) struct Api {
-    _parts: [Process; 3],
+    controllers: Option<Process>,
+    _server: Process,
+    _etcd: Process,
+    plane: ControlPlane,
 }
 
 impl Api {
-    /// Starts in an empty folder.
+    /// Starts etcd and API server in an empty folder.
     pub(super) async fn start(kube: &Path, folder: &Path) -> anyhow::Result<Self> {
         loop {
             match Self::start_on(kube, folder, free_port()?).await? {
@@ -63,9 +66,14 @@ impl Api {
                 return if log.contains("address already in use") { Ok(None) } else { Err(ended) };
             }
         }
-        let mut controllers = start("kube-controller-manager", plane.controller_manager())?;
-        wait_for_controllers(&client, &mut controllers).await?;
-        Ok(Some(Self { _parts: [controllers, server, etcd] }))
+        Ok(Some(Self { controllers: None, _server: server, _etcd: etcd, plane }))
+    }
+
+    /// Starts the controllers.
+    pub(super) async fn start_controllers(&mut self, kube: &Path, folder: &Path) -> anyhow::Result<()> {
+        let name = "kube-controller-manager";
+        let process = Process::start(name, kube, self.plane.controller_manager(), &folder.join(format!("{name}.log")))?;
+        wait_for_controllers(&client(&super::kubeconfig(folder)).await?, self.controllers.insert(process)).await
     }
 }
 

@@ -68,6 +68,8 @@ impl ControlPlane {
             self.file("--kubeconfig", "admin.kubeconfig"),
             self.file("--service-account-private-key-file", "sa.key"),
             self.file("--root-ca-file", "ca.crt"),
+            // Each controller is a ServiceAccount of its own to access rights and admission, as clusters of kubeadm and EKS have it.
+            "--use-service-account-credentials=true".into(),
             "--leader-elect=false".into(),
             "--secure-port=0".into(),
         ]

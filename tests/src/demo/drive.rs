@@ -1,13 +1,17 @@
-//! The minute of the demo: traffic, a failover in its midst, and the judgement.
+//! The minute of the demo: traffic, a drill in its midst, and the judgement.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
 use anyhow::{Context, bail};
-use aws_sdk_rds::error::DisplayErrorContext;
 use sqlx::Connection;
+use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use crate::cluster::Cluster;
 use crate::environment::{Access, Role, SHOP};
 use crate::history::Report;
 use crate::progress::Step;
@@ -32,15 +36,21 @@ pub(super) struct Outcome {
     pub after: Vec<Role>,
     /// Rows of this run by the instance that wrote them.
     pub rows_by: BTreeMap<String, i64>,
-    /// What the RDS API told about the failover, with its times.
-    pub events: Vec<(String, String)>,
+    /// How the drill ended: 0 is Pass.
+    pub drill: ExitStatus,
+    /// The report of the drill, in HTML.
+    pub drill_report: PathBuf,
 }
 
 impl Outcome {
-    /// True when nothing was lost, duplicated, dead-lettered or written out of order, and the writer has changed once.
+    /// True when the drill passed, nothing of the demo's own was lost, duplicated, dead-lettered or written out of order, and the writer has
+    /// changed.
     pub fn is_good(&self) -> bool {
         let writer = |roles: &[Role]| roles.iter().find(|role| role.writer).map(|role| role.instance.clone());
-        self.report.is_clean() && self.report.committed == self.report.sent && writer(&self.before) != writer(&self.after)
+        self.drill.success()
+            && self.report.is_clean()
+            && self.report.committed == self.report.sent
+            && writer(&self.before) != writer(&self.after)
     }
 }
 
@@ -50,22 +60,21 @@ pub(super) async fn prepare_queues(access: &Access) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends, fails over after a third, waits until the queue is empty, and judges.
-pub(super) async fn drive(access: &Access, messages: u64, per_second: f64) -> anyhow::Result<Outcome> {
+/// Sends, runs a drill meanwhile, waits until the queue is empty, and judges.
+pub(super) async fn drive(cluster: &Cluster, access: &Access, folder: &Path, messages: u64, per_second: f64) -> anyhow::Result<Outcome> {
     let sqs = access.sqs();
     let queue = find_queue(access, QUEUE).await?;
     // Of this run only: the table may hold rows of earlier ones.
     let run = format!("demo-{}", jiff::Timestamp::now().as_second());
-    let began = jiff::Timestamp::now();
     let before = access.roles().await?;
 
     let step = Step::begin(format!("sending {messages} messages"), &format!("{:.0} seconds", seconds(messages) / per_second));
     let plan = Plan { per_second: Some(per_second), ..Plan::new(&queue, &run, messages) };
     let traffic = Traffic::start(&sqs, &plan);
-    traffic.acknowledged(messages / 3).await;
-    let failing_over = fail_over(access, &before).await;
+    let drill_report = folder.join("drill.html");
+    let drill = drill(cluster, &drill_report).await;
     let sent = traffic.finish().await?;
-    failing_over?;
+    let drill = drill?;
     step.done();
 
     let step = Step::begin("waiting until the queue is empty", "1 second");
@@ -85,32 +94,27 @@ pub(super) async fn drive(access: &Access, messages: u64, per_second: f64) -> an
     let rows_by = "SELECT written_by, count(*) FROM shop.orders WHERE starts_with(id, $1) GROUP BY 1";
     let rows_by: Vec<(String, i64)> = sqlx::query_as(rows_by).bind(format!("{run}-")).fetch_all(&mut database).await?;
     database.close().await.ok();
-    let (after, events) = tokio::try_join!(access.roles(), events(access, began))?;
-    Ok(Outcome { report, per_second, write_gap, before, after, rows_by: rows_by.into_iter().collect(), events })
+    let after = access.roles().await?;
+    Ok(Outcome { report, per_second, write_gap, before, after, rows_by: rows_by.into_iter().collect(), drill, drill_report })
 }
 
-async fn fail_over(access: &Access, before: &[Role]) -> anyhow::Result<()> {
-    let old = before.iter().find(|role| role.writer).context("the cluster has no writer")?;
-    eprintln!("· calling FailoverDBCluster: {} is the writer until now …", old.instance);
-    let new = access.fail_over().await?;
-    eprintln!("· {} is the writer now", new.instance);
-    Ok(())
+/// Runs a drill as a person does: the plugin prints its course and its verdict.
+async fn drill(cluster: &Cluster, report: &Path) -> anyhow::Result<ExitStatus> {
+    let mut command = Command::new(plugin()?);
+    command.args(["drill", "run", PIPELINE, "--namespace", NAMESPACE, "--reason", "Demonstration"]);
+    command.args(["--warm-up", "10s", "--cool-down", "10s", "--output", "html", "--file"]).arg(report);
+    command.env("KUBECONFIG", cluster.kubeconfig()).env("NO_PROXY", "*").kill_on_drop(true);
+    command.status().await.context("run kubectl dw")
+}
+
+/// The plugin `kubectl dw`, which is built with this program.
+pub(super) fn plugin() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe().context("where this program is")?.with_file_name("kubectl-dw"))
 }
 
 async fn find_queue(access: &Access, name: &str) -> anyhow::Result<String> {
     let found = access.sqs().get_queue_url().queue_name(name).send().await.with_context(|| format!("find queue {name}"))?;
     found.queue_url.with_context(|| format!("queue {name} has no URL"))
-}
-
-async fn events(access: &Access, since: jiff::Timestamp) -> anyhow::Result<Vec<(String, String)>> {
-    let since = aws_sdk_rds::primitives::DateTime::from_secs(since.as_second());
-    let request = access.rds().describe_events().start_time(since);
-    let events = request.send().await.map_err(|error| anyhow::anyhow!("DescribeEvents: {}", DisplayErrorContext(error)))?;
-    let line = |event: &aws_sdk_rds::types::Event| {
-        let at = event.date()?.to_millis().ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok())?;
-        Some((at.strftime("%T%.3f").to_string(), format!("{}: {}", event.source_identifier()?, event.message()?)))
-    };
-    Ok(events.events().iter().filter_map(line).collect())
 }
 
 fn seconds(messages: u64) -> f64 {

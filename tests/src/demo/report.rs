@@ -17,7 +17,7 @@ pub(super) async fn print(cluster: &Cluster, outcome: &Outcome, environment: &Pa
 
 fn text(outcome: &Outcome) -> anyhow::Result<String> {
     let mut text = String::new();
-    writeln!(text, "{QUEUE} to {TABLE}, {} messages a second, the writer failed over once:", outcome.per_second)?;
+    writeln!(text, "{QUEUE} to {TABLE}, {} messages a second, the writer failed over once by a drill:", outcome.per_second)?;
     write!(text, "{}", outcome.report)?;
     match outcome.write_gap {
         Some(gap) => writeln!(text, "write gap     {:>8.3} s, the longest time without a new row", gap.as_secs_f64())?,
@@ -30,12 +30,12 @@ fn text(outcome: &Outcome) -> anyhow::Result<String> {
         writeln!(text, "{:<12}{:<8}{:<8}{rows:>13}", role.instance, name(role), after.map_or("gone", name))?;
     }
     writeln!(text)?;
-    for (at, message) in &outcome.events {
-        writeln!(text, "{at}  {message}")?;
-    }
-    let verdict =
-        if outcome.is_good() { "Nothing was lost, doubled, dead-lettered or out of order." } else { "THIS IS NOT AS IT SHOULD BE." };
-    writeln!(text, "\n{verdict}")?;
+    let verdict = match (outcome.is_good(), outcome.drill.success()) {
+        (true, _) => "The drill passed; nothing was lost, doubled, dead-lettered or out of order.",
+        (false, false) => "THE DRILL DID NOT PASS.",
+        (false, true) => "THE DRILL PASSED, BUT WHAT WAS SENT BESIDE IT IS NOT AS IT SHOULD BE.",
+    };
+    writeln!(text, "{verdict}\nReport of the drill: {}", outcome.drill_report.display())?;
     Ok(text)
 }
 
@@ -47,7 +47,8 @@ fn advice(environment: &Path) -> String {
     format!(
         "It stays up. To look further, let kubectl, helm, psql and aws of this shell talk to it:
   . {}
-  kubectl describe dwp {PIPELINE}
+  kubectl dw status {PIPELINE}
+  kubectl dw drill list
   kubectl logs --selector app.kubernetes.io/instance={PIPELINE} --tail 20
   psql --command 'SELECT written_by, count(*), max(written_at) FROM {TABLE} GROUP BY 1'
 Again, in the same environment: the same command

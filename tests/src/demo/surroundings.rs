@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::drive::NAMESPACE;
+use super::drive::{NAMESPACE, plugin};
 use crate::cluster::Cluster;
 use crate::environment::{Access, SHOP, host_and_port};
 use crate::sqs::REGION;
@@ -39,13 +39,13 @@ export AWS_ENDPOINT_URL_SQS={sqs} AWS_ENDPOINT_URL_RDS={rds}
     Ok(environment)
 }
 
-/// A folder with kubectl, helm and aws.
+/// A folder with kubectl and its plugin, helm and aws.
 async fn programs(folder: &Path) -> anyhow::Result<PathBuf> {
     let (kubernetes, helm, aws) =
         tokio::task::spawn_blocking(|| anyhow::Ok((tools::kubernetes()?, tools::helm()?, tools::aws()?))).await??;
     let programs = folder.join("bin");
     fs::create_dir_all(&programs)?;
-    for (program, name) in [(kubernetes, "kubectl"), (helm, "helm"), (aws, "aws")] {
+    for (program, name) in [(kubernetes, "kubectl"), (helm, "helm"), (aws, "aws"), (plugin()?, "kubectl-dw")] {
         let link = programs.join(name);
         match fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

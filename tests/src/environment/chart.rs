@@ -22,6 +22,9 @@ pub struct Release {
 /// The usual release.
 pub const RELEASE: Release = Release { name: "durable-write", namespace: "durable-write-system", definitions: true };
 
+/// The name of the cluster, as it stands in tags of Aurora clusters.
+pub(super) const CLUSTER: &str = "local";
+
 /// Installs or upgrades a release and waits until the operator is available; usually 5 s. `sqs` is the endpoint that workers are given: that
 /// of `access`, or a fault proxy before it.
 ///
@@ -58,6 +61,9 @@ fn values(access: &Access, image: &Image, sqs: &str, definitions: bool) -> Value
         "aws": {"region": REGION, "endpointUrl": {"sqs": sqs, "rds": access.rds}},
         "workers": {"env": credentials()},
         "env": credentials(),
+        "clusterName": CLUSTER,
+        // A failover of the local Aurora takes seconds, and its next drill may follow at once.
+        "drills": {"enabled": true, "minInterval": "0s"},
     })
 }
 

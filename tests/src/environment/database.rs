@@ -10,7 +10,7 @@ pub const SHOP: &str = "shop";
 /// The user of workers. It has the superuser's password, and no right but to read and insert.
 pub const WORKER: &str = "orders";
 
-/// Makes the database, the table `shop.orders` and the user of workers, unless they are there.
+/// Makes the database, the table `shop.orders`, the tables of drills and the user of workers, unless they are there.
 ///
 /// # Errors
 /// The writer refuses.
@@ -24,8 +24,14 @@ pub async fn prepare_database(access: &Access) -> anyhow::Result<()> {
     let mut shop = access.connect(SHOP).await?;
     execute(&mut shop, include_str!("../../sql/orders.sql")).await?;
     execute(&mut shop, &format!("GRANT USAGE ON SCHEMA shop TO {WORKER}; {}", grant("orders"))).await?;
+    prepare_drills(&mut shop).await?;
     shop.close().await.ok();
     Ok(())
+}
+
+/// Makes the tables of drills, as a database administrator does with what `durable-write-worker schema --drills` prints.
+async fn prepare_drills(shop: &mut PgConnection) -> anyhow::Result<()> {
+    execute(shop, &durable_write_worker::schema::drill_statements(WORKER).concat()).await
 }
 
 /// Makes another table like `shop.orders`, or empties it. Its name is of lower-case letters, digits and underscores.

@@ -14,12 +14,12 @@ fn helm(arguments: &[&str]) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stdout) + &text(&output.stderr)) }
 }
 
-fn rendered(values: &[&str]) -> Vec<Value> {
+pub(crate) fn rendered(values: &[&str]) -> Vec<Value> {
     let text = helm(&[&["template", "dw", ".", "--namespace", "ops", "--kube-version", "1.34.4"], values].concat()).unwrap();
     serde_saphyr::from_multiple(&text).unwrap()
 }
 
-fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub(crate) fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
@@ -43,7 +43,7 @@ fn the_linter_has_nothing_to_say() {
 fn no_right_is_asked_for_that_the_operator_must_not_have() {
     let objects = rendered(&[]);
     let roles: Vec<_> = objects.iter().filter(|object| object["kind"].as_str().unwrap().ends_with("Role")).collect();
-    assert_eq!(roles.len(), 3);
+    assert_eq!(roles.len(), 5);
     for role in roles {
         for rule in role["rules"].as_array().unwrap() {
             for word in
@@ -58,6 +58,99 @@ fn no_right_is_asked_for_that_the_operator_must_not_have() {
             assert!(!text.contains('*') && !text.contains("finalizers"), "{text}");
         }
     }
+}
+
+#[test]
+fn the_operator_may_do_with_drills_what_it_must_and_no_more() {
+    let objects = rendered(&[]);
+    let role = |kind: &str, name: &str| {
+        let named = of_kind(&objects, kind).into_iter().find(|role| role["metadata"]["name"] == name);
+        named.unwrap_or_else(|| panic!("no {kind} {name}"))["rules"].as_array().unwrap().clone()
+    };
+    let verbs = |rules: &[Value], resource: &str| {
+        let about = rules.iter().find(|rule| rule["resources"].as_array().unwrap().iter().any(|found| found == resource));
+        about.map(|rule| serde_json::from_value::<Vec<String>>(rule["verbs"].clone()).unwrap().join(" ")).unwrap_or_default()
+    };
+    let operator = role("ClusterRole", "dw-durable-write");
+    assert_eq!(verbs(&operator, "failoverdrills"), "get list watch");
+    assert_eq!(verbs(&operator, "failoverdrills/status"), "patch");
+    assert_eq!(verbs(&operator, "pods"), "get list watch create delete");
+    assert_eq!(verbs(&operator, "leases"), "", "Leases of all namespaces");
+    assert_eq!(verbs(&role("Role", "dw-durable-write"), "leases"), "get list watch create update patch delete");
+    assert_eq!(verbs(&role("ClusterRole", "dw-durable-write-pipeline-editor"), "failoverdrills"), "");
+    let runner = of_kind(&objects, "ClusterRole").into_iter().find(|role| role["metadata"]["name"] == "dw-durable-write-drill-runner");
+    assert!(!runner.unwrap()["metadata"].to_string().contains("aggregate-to"), "running drills is part of another role");
+}
+
+#[test]
+fn settings_of_drills_reach_the_operator() {
+    let (container, _) = operator(&rendered(&[]));
+    for (name, value) in [
+        ("CLUSTER_NAME", ""),
+        ("DRILLS_ENABLED", "false"),
+        ("DRILLS_MIN_INTERVAL", "1h"),
+        ("DRILLS_MIN_READERS", "1"),
+        ("DRILLS_MAX_REPLICA_LAG", "1s"),
+        ("REQUESTED_BY_VERIFIED", "true"),
+    ] {
+        assert_eq!(environment(&container, name).as_deref(), Some(value), "{name}");
+    }
+    let values =
+        ["--set=clusterName=prod", "--set=drills.enabled=true", "--set=drills.minInterval=0s", "--set=admissionPolicies.install=false"];
+    let objects = rendered(&values);
+    let (container, _) = operator(&objects);
+    for (name, value) in
+        [("CLUSTER_NAME", "prod"), ("DRILLS_ENABLED", "true"), ("DRILLS_MIN_INTERVAL", "0s"), ("REQUESTED_BY_VERIFIED", "false")]
+    {
+        assert_eq!(environment(&container, name).as_deref(), Some(value), "{name}");
+    }
+    let fields: Vec<_> = container["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|variable| variable["valueFrom"]["fieldRef"]["fieldPath"].as_str())
+        .collect();
+    assert_eq!(fields, ["metadata.namespace", "metadata.name"]);
+    assert!(of_kind(&objects, "ValidatingAdmissionPolicy").is_empty() && of_kind(&objects, "ValidatingAdmissionPolicyBinding").is_empty());
+}
+
+#[test]
+fn drills_want_the_name_of_the_kubernetes_cluster_and_the_message_says_why() {
+    let template = ["template", "dw", ".", "--kube-version", "1.34.4", "--set=drills.enabled=true"];
+    let error = helm(&template).unwrap_err();
+    assert!(error.contains("drills.enabled needs clusterName: set it to the name of this Kubernetes cluster"), "{error}");
+    for wrong in
+        ["clusterName=two words", "drills.minInterval=1d", "drills.minReaders=0", "drills.maxReplicaLag=1", "drills.evidenceAdmins=a'b"]
+    {
+        let error = helm(&[&template[..], &["--set=clusterName=prod", "--set", wrong]].concat()).expect_err(wrong);
+        let field = wrong.split('=').next().unwrap().replace('.', "/");
+        assert!(error.contains(&field), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn every_policy_is_bound_and_denies() {
+    let objects = rendered(&["--set=drills.evidenceAdmins="]);
+    let policies = of_kind(&objects, "ValidatingAdmissionPolicy");
+    let names: Vec<_> = policies.iter().map(|policy| &policy["metadata"]["name"]).collect();
+    let bindings = of_kind(&objects, "ValidatingAdmissionPolicyBinding");
+    assert_eq!(names, bindings.iter().map(|binding| &binding["spec"]["policyName"]).collect::<Vec<_>>());
+    assert_eq!(names.len(), 3);
+    assert!(bindings.iter().all(|binding| binding["spec"]["validationActions"] == serde_json::json!(["Deny"])));
+    assert!(policies.iter().all(|policy| policy["spec"]["failurePolicy"] == "Fail"));
+    assert!(
+        !policies.iter().any(|policy| policy.to_string().contains("request.userInfo.groups")),
+        "nobody is an administrator of evidence"
+    );
+}
+
+#[test]
+fn several_operators_stand_by_and_are_not_evicted_at_once() {
+    assert!(of_kind(&rendered(&[]), "PodDisruptionBudget").is_empty());
+    let objects = rendered(&["--set=replicas=2"]);
+    assert_eq!(of_kind(&objects, "Deployment")[0]["spec"]["replicas"], 2);
+    let [budget] = of_kind(&objects, "PodDisruptionBudget")[..] else { panic!("not one budget") };
+    assert_eq!(budget["spec"]["selector"], of_kind(&objects, "Deployment")[0]["spec"]["selector"]);
 }
 
 #[test]

@@ -53,19 +53,15 @@ pub(crate) async fn ground() -> &'static Ground {
 
 impl Ground {
     pub(crate) async fn new() -> Self {
-        let cluster = Cluster::api().await.unwrap();
-        let chart = repository("charts/durable-write");
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR, "labels": restricted()}});
-        cluster.kubectl_with(["apply", "-f", "-"], &namespace.to_string()).await.unwrap();
-        cluster.helm(["install", OPERATOR, chart.to_str().unwrap(), "--namespace", OPERATOR]).await.unwrap();
-        cluster
-            .kubectl(["wait", "--for=condition=Established", "crd/durablewritepipelines.durablewrite.dev", "--timeout=30s"])
-            .await
-            .unwrap();
-        let ground =
-            Self { cluster, rds: Rds::start(), operator_address: free_address(), writes: Writes::default(), operator: Mutex::default() };
+        let ground = Self::without_operator().await;
         ground.start_operator("localhost/durable-write:test").await;
         ground
+    }
+
+    /// A cluster with the chart, in which no operator runs.
+    pub(crate) async fn without_operator() -> Self {
+        let cluster = Cluster::api_prepared(install).await.unwrap();
+        Self { cluster, rds: Rds::start(), operator_address: free_address(), writes: Writes::default(), operator: Mutex::default() }
     }
 
     /// Starts the operator with that image for workers.
@@ -75,6 +71,14 @@ impl Ground {
             worker_image: worker_image.to_owned(),
             worker_image_pull_policy: "IfNotPresent".to_owned(),
             worker_env: WorkerEnvironment::default(),
+            cluster_name: "test".to_owned(),
+            drills_enabled: true,
+            drills_min_interval: durable_write_crds::Duration::from_millis(0),
+            drills_min_readers: 1,
+            drills_max_replica_lag: durable_write_crds::Duration::from_millis(1000),
+            requested_by_verified: true,
+            namespace: OPERATOR.to_owned(),
+            identity: "operator-in-test".to_owned(),
         };
         let config = operator_config(&self.cluster).await;
         let operator = Operator::start(config, Arc::clone(&self.writes), self.rds.client(), settings);
@@ -111,6 +115,16 @@ impl Ground {
     pub(crate) async fn apply(&self, home: &Home, manifest: &str) -> anyhow::Result<String> {
         self.cluster.kubectl_with(["--namespace", &home.name, "apply", "-f", "-"], manifest).await
     }
+}
+
+/// Installs the chart as Helm does by default.
+async fn install(cluster: &Cluster) -> anyhow::Result<()> {
+    let chart = repository("charts/durable-write");
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR, "labels": restricted()}});
+    cluster.kubectl_with(["apply", "-f", "-"], &namespace.to_string()).await?;
+    cluster.helm(["install", OPERATOR, chart.to_str().unwrap(), "--namespace", OPERATOR]).await?;
+    cluster.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await?;
+    Ok(())
 }
 
 impl Operator {
@@ -217,7 +231,7 @@ fn restricted() -> HashMap<&'static str, &'static str> {
 }
 
 /// The operator is the chart's ServiceAccount to the API server.
-async fn operator_config(cluster: &Cluster) -> Config {
+pub(crate) async fn operator_config(cluster: &Cluster) -> Config {
     let mut config = cluster.config().await.unwrap();
     let user = format!("system:serviceaccount:{OPERATOR}:{OPERATOR}");
     config.headers.push((HeaderName::from_static("impersonate-user"), HeaderValue::from_str(&user).unwrap()));

@@ -1,12 +1,8 @@
-//! What the operator says, and that it says nothing when there is nothing new.
-
-use std::time::Duration;
+//! What the operator says.
 
 use durable_write_crds::conditions::{reasons, types};
-use tokio::time::sleep;
 
 use crate::ground::{Ground, eventually, ground, manifest, smallest};
-use crate::rds::Described;
 use crate::workers::{Workers, bad};
 
 #[tokio::test]
@@ -41,40 +37,6 @@ async fn what_workers_report_is_said_and_told_once() {
     for reason in ["Normal Ready", "Warning DatabaseOutage", "Warning TableMissing"] {
         assert_eq!(told.lines().filter(|line| *line == reason).count(), 1, "{reason} in\n{told}");
     }
-}
-
-#[tokio::test]
-async fn at_rest_nothing_is_written() {
-    let ground = ground().await;
-    let home = ground.namespace().await;
-    let _workers = Workers::play(&home).await;
-    ground.rds.put(Described {
-        identifier: "rest".to_owned(),
-        engine: "aurora-postgresql",
-        instances: vec!["rest-1".to_owned(), "rest-2".to_owned()],
-    });
-    ground.apply(&home, &smallest("flowing", "flowing")).await.unwrap();
-    ground.apply(&home, &manifest("aurora", "aurora", "aurora: {clusterIdentifier: rest}")).await.unwrap();
-    home.is_older_than_now("flowing").await;
-    ground.apply(&home, &smallest("refused", "flowing")).await.unwrap();
-    ground.apply(&home, &format!("{}  suspend: true\n", smallest("suspended", "suspended"))).await.unwrap();
-    home.condition("flowing", types::READY, "True", reasons::OK).await;
-    home.condition("aurora", types::READY, "True", reasons::OK).await;
-    home.condition("refused", types::READY, "False", reasons::QUEUE_IN_USE).await;
-    home.condition("suspended", types::RECONCILING, "False", reasons::OK).await;
-    // Settled: the counts of pods and what the Deployments' own controller adds have been seen.
-    let settled = eventually("the writes to end", async || {
-        let before = ground.writes_in(&home.name).len();
-        sleep(Duration::from_secs(12)).await;
-        let after = ground.writes_in(&home.name).len();
-        if before == after { Ok(after) } else { Err(format!("{before} and then {after}")) }
-    })
-    .await;
-    // The one test that must let time pass: each pipeline is looked at three times or more, and numbers fall due once.
-    sleep(Duration::from_secs(35)).await;
-    let writes = ground.writes_in(&home.name);
-    assert!(settled > 10, "the writes are not seen at all: {writes:?}");
-    assert_eq!(writes.len(), settled, "{:?}", &writes[settled..]);
 }
 
 #[tokio::test]

@@ -3,43 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_rds::Client;
-use aws_sdk_rds::config::retry::RetryConfig;
-use aws_sdk_rds::config::{BehaviorVersion, Config, Credentials, Region};
-use aws_sdk_rds::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_rds::operation::failover_db_cluster::FailoverDBClusterError;
-use aws_sdk_rds::types::{DbCluster, Filter, SourceType};
+use aws_sdk_rds::types::{Filter, SourceType};
 use durable_write_testbed::aurora::{Aurora, AuroraOptions, Fault, Timing};
 
-use super::support::{connect, eventually, start, who};
-
-fn client(aurora: &Aurora) -> Client {
-    let config = Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .endpoint_url(aurora.rds_endpoint())
-        .region(Region::new("eu-west-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .retry_config(RetryConfig::disabled());
-    Client::from_conf(config.build())
-}
-
-async fn describe(client: &Client) -> DbCluster {
-    client.describe_db_clusters().db_cluster_identifier("orders").send().await.unwrap().db_clusters()[0].clone()
-}
-
-fn writer(cluster: &DbCluster) -> &str {
-    let writers: Vec<_> = cluster.db_cluster_members().iter().filter(|member| member.is_cluster_writer() == Some(true)).collect();
-    assert_eq!(writers.len(), 1);
-    writers[0].db_instance_identifier().unwrap()
-}
-
-/// The code and the HTTP status of a failure.
-fn failure<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::Debug>(result: Result<T, SdkError<E>>) -> (String, u16) {
-    let error = result.unwrap_err();
-    let status = error.raw_response().unwrap().status().as_u16();
-    (error.code().unwrap().to_owned(), status)
-}
+use super::support::{client, connect, describe, eventually, failure, start, who, writer};
 
 #[tokio::test]
 async fn a_cluster_and_its_instances_are_described() {

@@ -75,7 +75,7 @@ impl Ground {
     }
 
     async fn examine(&self, pipeline: &DurableWritePipeline) -> Vec<Finding> {
-        examine(pipeline, &Mounts::new(self.folder.path(), None), &aws(&self.sqs).await).await.0
+        examine(pipeline, &Mounts::new(self.folder.path(), None), &aws(&self.sqs).await, false).await.0
     }
 
     /// What fails, as it is printed.
@@ -92,7 +92,7 @@ fn lines(findings: &[Finding], verdict: Verdict) -> String {
 async fn a_pipeline_that_works_has_no_fault_and_its_policy_is_printed() {
     let ground = Ground::start().await;
     let pipeline = manifest("orders", AURORA);
-    let (findings, policy) = examine(&pipeline, &Mounts::new(ground.folder.path(), None), &aws(&ground.sqs).await).await;
+    let (findings, policy) = examine(&pipeline, &Mounts::new(ground.folder.path(), None), &aws(&ground.sqs).await, false).await;
     assert_eq!(lines(&findings, Verdict::Fail) + &lines(&findings, Verdict::Warn), "");
     let well = lines(&findings, Verdict::Ok);
     for expected in [
@@ -169,7 +169,7 @@ async fn faults_of_the_queue_are_named_and_risks_are_warned_of() {
     let mut nowhere = aws(&ground.sqs).await.into_builder();
     nowhere.set_region(None);
     let mounts = Mounts::new(ground.folder.path(), None);
-    let (findings, _) = examine(&manifest("orders", AURORA), &mounts, &nowhere.build()).await;
+    let (findings, _) = examine(&manifest("orders", AURORA), &mounts, &nowhere.build(), false).await;
     assert!(lines(&findings, Verdict::Fail).contains("set AWS_REGION"));
 }
 

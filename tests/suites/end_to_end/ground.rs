@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::ensure;
-use durable_write_testbed::aurora::Aurora;
+use durable_write_testbed::aurora::{Aurora, Behaviour};
 use durable_write_testbed::cluster::Cluster;
 use durable_write_testbed::environment::{Access, Environment, Image, RELEASE, SHOP, install, prepare_database, prepare_namespace};
 use durable_write_testbed::proxy::http::HttpFaultProxy;
@@ -153,6 +153,8 @@ impl Ground {
     /// Ends the faults that a test has left, as it does when it fails.
     async fn heal(&self) {
         self.sqs_proxy().clear();
+        self.aurora().rds_proxy().clear();
+        self.aurora().set_behaviour(Behaviour::default());
         self.aurora().settled().await;
         for instance in self.aurora().instances() {
             self.aurora().instance_proxy(&instance.name).unwrap().heal().await;

@@ -17,7 +17,7 @@ use crate::pipeline::Pipeline;
 impl Pipeline<'_> {
     /// The workers that are not being ended, in the order of their names.
     pub async fn pods(&self) -> Vec<Pod> {
-        running(&self.api(), &format!("durablewrite.dev/pipeline={}", self.name)).await
+        running(&self.api(), &format!("durablewrite.dev/pipeline={},app.kubernetes.io/component=worker", self.name)).await
     }
 
     /// What each worker has counted since it started.
@@ -33,7 +33,7 @@ impl Pipeline<'_> {
 
     /// Waits until no worker is left, those that drain included.
     pub async fn no_pod_is_left(&self) {
-        let selector = format!("durablewrite.dev/pipeline={}", self.name);
+        let selector = format!("durablewrite.dev/pipeline={},app.kubernetes.io/component=worker", self.name);
         self.kubectl(&["wait", "pods", "--selector", &selector, "--for=delete", "--timeout=90s"]).await;
     }
 

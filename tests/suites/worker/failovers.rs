@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use durable_write_crds::wire::WorkerState;
 use durable_write_testbed::aurora::{Fault, Timing};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -49,10 +50,15 @@ async fn failovers_under_load(count: usize) {
 
     let stop = AtomicBool::new(false);
     let drive = async {
-        for fault in [Fault::WriterKilled, Fault::WriterHangs, Fault::Planned].into_iter().cycle().take(count) {
+        for (number, fault) in (1..).zip([Fault::WriterKilled, Fault::WriterHangs, Fault::Planned].into_iter().cycle().take(count)) {
             let (before, before_groups) = (standard.count().await, groups.count().await);
             cluster.fault(fault).await.unwrap();
             until("both write again", SOON, async || standard.count().await > before && groups.count().await > before_groups).await;
+            // To a worker that has not found the writer yet, the next failover would be a part of this one.
+            for worker in &workers {
+                let over = |state: WorkerState| state.counters.outages >= number && state.flowing.status == Some(true);
+                until("each worker to have noticed it", SOON, async || worker.state().await.is_ok_and(over)).await;
+            }
         }
         stop.store(true, Ordering::Relaxed);
     };

@@ -1,6 +1,8 @@
 //! The cluster and its instances as RDS describes them.
 
-use super::super::cluster::{Cluster, REGION, Status};
+use std::collections::BTreeMap;
+
+use super::super::cluster::{Cluster, REGION};
 use super::super::{Instance, timestamp};
 use super::request::Request;
 use super::xml::Xml;
@@ -42,15 +44,15 @@ pub(super) fn clusters(cluster: &Cluster, request: &Request, xml: &mut Xml) -> R
 
 /// One `DBCluster` element.
 pub(super) fn cluster(cluster: &Cluster, xml: &mut Xml) {
-    let (instances, status) = {
+    let (instances, status, tags) = {
         let state = cluster.state();
-        (cluster.instances(&state), state.status)
+        (cluster.instances(&state), state.cluster_status().to_owned(), state.tags.clone())
     };
     xml.children("DBCluster", |xml| {
         xml.text("DBClusterIdentifier", &cluster.identifier);
         xml.text("DBClusterArn", cluster_arn(cluster));
         xml.text("DbClusterResourceId", &cluster.resource_id);
-        xml.text("Status", if status == Status::Available { "available" } else { "failing-over" });
+        xml.text("Status", status);
         xml.text("Engine", ENGINE);
         xml.text("EngineVersion", &cluster.version);
         xml.text("EngineMode", "provisioned");
@@ -74,7 +76,7 @@ pub(super) fn cluster(cluster: &Cluster, xml: &mut Xml) {
             }
         });
         xml.children("DBClusterMembers", |xml| instances.iter().for_each(|instance| member(instance, xml)));
-        tags(cluster, xml);
+        tag_list(&tags, xml);
     });
 }
 
@@ -87,9 +89,10 @@ fn member(instance: &Instance, xml: &mut Xml) {
     });
 }
 
-fn tags(cluster: &Cluster, xml: &mut Xml) {
+/// A `TagList` element.
+pub(super) fn tag_list(tags: &BTreeMap<String, String>, xml: &mut Xml) {
     xml.children("TagList", |xml| {
-        for (key, value) in &cluster.tags {
+        for (key, value) in tags {
             xml.children("Tag", |xml| {
                 xml.text("Key", key);
                 xml.text("Value", value);
@@ -100,10 +103,7 @@ fn tags(cluster: &Cluster, xml: &mut Xml) {
 
 /// `DescribeDBInstances`.
 pub(super) fn instances(cluster: &Cluster, request: &Request, xml: &mut Xml) -> Result<(), Failure> {
-    let (instances, status) = {
-        let state = cluster.state();
-        (cluster.instances(&state), state.status)
-    };
+    let instances = cluster.instances(&cluster.state());
     let is = |instance: &Instance, wanted: &str| {
         wanted.eq_ignore_ascii_case(&instance.name) || wanted.eq_ignore_ascii_case(&instance_arn(&instance.name))
     };
@@ -124,18 +124,16 @@ pub(super) fn instances(cluster: &Cluster, request: &Request, xml: &mut Xml) -> 
             shown.push(instance);
         }
     }
-    request.page(&shown, xml, "DBInstances", |item, xml| instance(cluster, item, status, xml))
+    request.page(&shown, xml, "DBInstances", |item, xml| instance(cluster, item, xml))
 }
 
-fn instance(cluster: &Cluster, instance: &Instance, status: Status, xml: &mut Xml) {
-    // Before the failover begins nobody has noticed that the instance is down.
-    let down = !instance.up && status == Status::FailingOver;
+fn instance(cluster: &Cluster, instance: &Instance, xml: &mut Xml) {
     xml.children("DBInstance", |xml| {
         xml.text("DBInstanceIdentifier", &instance.name);
         xml.text("DBInstanceArn", instance_arn(&instance.name));
         xml.text("DbiResourceId", &instance.resource_id);
         xml.text("DBClusterIdentifier", &cluster.identifier);
-        xml.text("DBInstanceStatus", if down { "rebooting" } else { "available" });
+        xml.text("DBInstanceStatus", &instance.status);
         xml.text("DBInstanceClass", "db.r6g.large");
         xml.text("Engine", ENGINE);
         xml.text("EngineVersion", &cluster.version);

@@ -9,6 +9,21 @@ use super::describe::{cluster_arn, instance_arn, is_cluster};
 use super::request::Request;
 use super::xml::Xml;
 
+/// What events can be about; here they are about the first two.
+const SOURCE_TYPES: [&str; 11] = [
+    "db-cluster",
+    "db-instance",
+    "db-parameter-group",
+    "db-security-group",
+    "db-snapshot",
+    "db-cluster-snapshot",
+    "custom-engine-version",
+    "db-proxy",
+    "blue-green-deployment",
+    "db-shard-group",
+    "zero-etl",
+];
+
 /// `DescribeEvents`.
 pub(super) fn describe(cluster: &Cluster, request: &Request, xml: &mut Xml) -> Result<(), Failure> {
     let (source_type, source) = (request.get("SourceType"), request.get("SourceIdentifier"));
@@ -16,11 +31,17 @@ pub(super) fn describe(cluster: &Cluster, request: &Request, xml: &mut Xml) -> R
         let message = "The parameter SourceType must be given with SourceIdentifier";
         return Err(Failure::bad_request("InvalidParameterCombination", message));
     }
+    if let Some(unknown) = source_type.filter(|wanted| !SOURCE_TYPES.contains(wanted)) {
+        return Err(Failure::bad_request("InvalidParameterValue", format!("Invalid value {unknown} for SourceType")));
+    }
     let (begin, end) = interval(request)?;
     let categories = request.list("EventCategories.EventCategory");
-    let events: Vec<Event> = cluster.state().events.clone();
+    let mut events: Vec<Event> = cluster.state().events.clone();
+    events.sort_by_key(|event| event.at);
+    let now = Timestamp::now();
     let shown: Vec<&Event> = events
         .iter()
+        .filter(|event| event.shown <= now)
         .filter(|event| (begin..=end).contains(&event.at))
         .filter(|event| source_type.is_none_or(|wanted| wanted == type_of(event)))
         .filter(|event| source.is_none_or(|wanted| is_source(cluster, event, wanted)))
@@ -29,9 +50,18 @@ pub(super) fn describe(cluster: &Cluster, request: &Request, xml: &mut Xml) -> R
     request.page(&shown, xml, "Events", |event, xml| self::event(cluster, event, xml))
 }
 
+/// How long events are kept, in minutes.
+const FORTNIGHT: u32 = 14 * 24 * 60;
+
 /// From `StartTime` to `EndTime`; without a start `Duration` minutes, 60 by default.
 fn interval(request: &Request) -> Result<(Timestamp, Timestamp), Failure> {
     let minutes: u32 = request.parsed("Duration")?.unwrap_or(60);
+    if minutes > FORTNIGHT {
+        return Err(Failure::bad_request(
+            "InvalidParameterValue",
+            format!("Invalid value {minutes} for Duration. Must be at most {FORTNIGHT}"),
+        ));
+    }
     let end: Timestamp = request.parsed("EndTime")?.unwrap_or_else(Timestamp::now);
     let begin = match request.parsed("StartTime")? {
         Some(begin) => begin,
