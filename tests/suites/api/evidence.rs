@@ -76,7 +76,7 @@ async fn the_operator_completes_it_once_and_then_not_even_the_operator_changes_i
 }
 
 #[tokio::test]
-async fn its_administrators_may_delete_it_and_do_nothing_else_with_it() {
+async fn its_administrators_may_delete_it_and_restore_what_is_complete() {
     let (ground, home) = home_with_evidence().await;
     bind(ground, &home, "eve", "edit").await;
     let eve = ["--as=eve", "--as-group=durable-write-evidence-admins"];
@@ -88,6 +88,11 @@ async fn its_administrators_may_delete_it_and_do_nothing_else_with_it() {
     let error = ground.kubectl(&home, &[&delete[..], &["--as-group=others"]].concat()).await.unwrap_err();
     assert!(error.to_string().contains("users of the group durable-write-evidence-admins"), "{error}");
     ground.kubectl(&home, &[&delete[..], &["--as-group=durable-write-evidence-admins"]].concat()).await.unwrap();
+    let mut restored = evidence("drill-evidence", &json!({"claim.json": "{}", "evidence.json": "{}"}));
+    create(ground, &home, &restored, &eve).await.expect_err("a claim that can still be changed");
+    restored["immutable"] = json!(true);
+    create(ground, &home, &restored, &["--as=eve"]).await.expect_err("no member of the group");
+    create(ground, &home, &restored, &eve).await.unwrap();
 }
 
 #[tokio::test]
