@@ -4,6 +4,7 @@
 //! milliseconds.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Duration;
@@ -109,7 +110,7 @@ pub struct ProbeState {
 }
 
 /// One second of a probe.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeSecond {
     /// The second's begin, in Unix seconds.
@@ -127,7 +128,7 @@ pub struct ProbeSecond {
 }
 
 /// What a probe measured; at most [`RESULT_BYTES`] as JSON.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeResult {
     /// The probe's version.
@@ -143,11 +144,14 @@ pub struct ProbeResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When the probe began.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub started: Timestamp,
     /// When the baseline was steady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub ready: Option<Timestamp>,
     /// When the probe ended.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub ended: Timestamp,
     /// The outage, when there was one after the baseline was steady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,7 +210,7 @@ pub struct ProbeResult {
 }
 
 /// How a probe ended.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
     /// It measured to its end.
     Completed,
@@ -218,19 +222,23 @@ pub enum ProbeOutcome {
 }
 
 /// The outage that the direct channel saw: from the last good write on the pinned writer to the first of [`STREAK`] good writes after it.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Gap {
     /// When the last good write on the pinned writer began.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub last_good_began: Timestamp,
     /// When the first failed attempt ended; absent when none failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub first_failed_ended: Option<Timestamp>,
     /// When the last failed attempt began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_failed_began: Option<Timestamp>,
     /// When the first good write of the streak ended; absent when writes did not come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub first_good_ended: Option<Timestamp>,
     /// Failed attempts in it.
     pub failed_attempts: u64,
@@ -245,7 +253,7 @@ pub struct Gap {
 }
 
 /// The accept side of the queue channel, since the baseline was steady.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceptSide {
     /// Sends that were begun.
@@ -261,7 +269,7 @@ pub struct AcceptSide {
 }
 
 /// Depths of the queue.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DepthSeen {
     /// At the end of the baseline.
@@ -276,7 +284,7 @@ pub struct DepthSeen {
 }
 
 /// One clock against another.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClockOffset {
     /// The instance whose clock it is.
@@ -288,7 +296,7 @@ pub struct ClockOffset {
 }
 
 /// What one instance shows at the end.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceRows {
     /// The instance's identifier.
