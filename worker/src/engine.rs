@@ -240,7 +240,7 @@ impl Engine {
             decoder,
             messages: Messages::new(fifo),
             lanes: BTreeMap::new(),
-            probes: Probes::default(),
+            probes: Probes::new(now),
             receiving: Receiving::new(now),
             acknowledging: Acknowledging::default(),
             breaker: Breaker::default(),
