@@ -301,7 +301,7 @@ impl Engine {
         let wishes = [
             self.lanes_wake_at(now),
             self.flow_wake_at(),
-            self.probes.wake_at(),
+            self.probes_wake_at(now),
             self.acknowledging.wake_at(self.settings.max_wait),
             self.receiving.wake_at(now),
         ];

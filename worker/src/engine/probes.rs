@@ -53,10 +53,6 @@ impl Probes {
         self.write.map(|(_, sent)| sent)
     }
 
-    pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.not_before
-    }
-
     /// True when the last statement failed.
     pub(super) fn are_failing(&self) -> bool {
         self.failures > 0
@@ -112,6 +108,11 @@ impl Engine {
             Err(error) if matches!(error.class, Class::Outage | Class::Authentication) => self.lose_writer(error.problem, now),
             Err(error) => self.hold_probes(&error, now),
         }
+    }
+
+    pub(super) fn probes_wake_at(&self, now: Instant) -> Option<Instant> {
+        let wait = self.phase.is_flowing() && self.messages.count(Place::Probe) > 0;
+        self.probes.not_before.filter(|time| wait && *time > now)
     }
 
     fn probes_are_written(&mut self, now: Instant) {
@@ -183,3 +184,6 @@ impl Engine {
         (self.probes.failures, self.probes.not_before) = (0, None);
     }
 }
+
+#[cfg(test)]
+mod tests;
