@@ -173,7 +173,7 @@ pub enum Effect {
         /// The rows, in order.
         rows: Vec<Arc<Record>>,
     },
-    /// Write these messages of a probe in one statement, on a connection of its own if need be.
+    /// Write these messages of a probe in one statement.
     WriteProbes {
         /// The statement's number.
         write: u64,

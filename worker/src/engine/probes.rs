@@ -34,13 +34,15 @@ pub(super) struct Probes {
     /// How many statements have failed in a row.
     failures: u32,
     not_before: Option<Instant>,
+    /// Their statement was sent after the last lane was started.
+    had_turn: bool,
     /// How many messages were deleted unwritten since then.
     deleted: usize,
 }
 
 impl Probes {
     pub(super) fn new(now: Instant) -> Self {
-        Self { anchor: (now, Timestamp::now()), write: None, keys: Vec::new(), failures: 0, not_before: None, deleted: 0 }
+        Self { anchor: (now, Timestamp::now()), write: None, keys: Vec::new(), failures: 0, not_before: None, had_turn: false, deleted: 0 }
     }
 
     /// What the statement takes in memory.
@@ -51,6 +53,11 @@ impl Probes {
     /// Since when a statement is under way.
     pub(super) fn sent(&self) -> Option<Instant> {
         self.write.map(|(_, sent)| sent)
+    }
+
+    /// A lane was started.
+    pub(super) fn end_turn(&mut self) {
+        self.had_turn = false;
     }
 
     /// True when the last statement failed.
@@ -80,10 +87,7 @@ impl Engine {
         let Phase::Flowing { proven, doubt } = &self.phase else { return };
         // A new writer is tried by one statement, a user's if there is one.
         let may = *proven || doubt.is_some() || self.lanes.is_empty();
-        let busy = self.probes.write.is_some() || self.probes.not_before.is_some_and(|time| time > now);
-        // What is written and not yet deleted is what a crash delivers again.
-        let crowded = self.messages.count(Place::ProbeWritten) > self.settings.max_rows;
-        if !may || busy || crowded || self.messages.count(Place::Probe) == 0 {
+        if !may || !self.probes_are_due(now) || self.lanes.len() >= self.settings.connections {
             return;
         }
         let room = usize::try_from(self.room_for_lane() / ROW_BYTES).unwrap_or(usize::MAX).clamp(1, self.settings.max_rows);
@@ -94,9 +98,30 @@ impl Engine {
         let rows = keys.iter().filter_map(|key| self.messages.get(*key)).map(|held| held.record.clone()).collect();
         let write = self.number();
         self.probes.write = Some((write, now));
-        self.probes.not_before = None;
+        (self.probes.not_before, self.probes.had_turn) = (None, true);
         self.probes.keys = keys;
         self.effects.push(Effect::WriteProbes { write, rows });
+    }
+
+    /// True when there is something to write, and nothing to wait for but a connection.
+    fn probes_are_due(&self, now: Instant) -> bool {
+        let busy = self.probes.write.is_some() || self.probes.not_before.is_some_and(|time| time > now);
+        // What is written and not yet deleted is what a crash delivers again.
+        let crowded = self.messages.count(Place::ProbeWritten) > self.settings.max_rows;
+        !busy && !crowded && self.messages.count(Place::Probe) > 0
+    }
+
+    /// How many lanes there may be: the probes' statement takes one of their connections, and where there is only one, both take turns. Until
+    /// a message was committed there is one lane.
+    pub(super) fn most_lanes(&self, proven: bool, now: Instant) -> usize {
+        let (all, writing) = (self.settings.connections, self.probes.write.is_some());
+        match all {
+            1 if writing => 0,
+            _ if !proven => 1,
+            _ if !writing && !self.probes_are_due(now) => all,
+            1 => usize::from(self.probes.had_turn),
+            _ => all - 1,
+        }
     }
 
     pub(super) fn on_probes_written(&mut self, write: u64, result: Result<u64, WriteError>, now: Instant) {
@@ -143,6 +168,10 @@ impl Engine {
         let is_over = |key: &Key| self.messages.get(*key).is_none_or(|held| self.probes.is_over(held, now));
         let (over, held) = self.probes.keys.iter().copied().partition::<Vec<Key>, _>(is_over);
         self.end_probes();
+        // No user's statement says whether the writer is still there.
+        if error.class == Class::Reconnect && self.lanes.is_empty() {
+            self.seek();
+        }
         self.delete_unwritten(over, now);
         held.into_iter().for_each(|key| self.messages.put(key, Place::Probe));
     }

@@ -1,5 +1,7 @@
 //! Messages of a drill's probe beside those of users: neither can disturb the other.
 
+use std::sync::atomic::Ordering;
+
 use durable_write_crds::probe::{ProbeBody, ProbeMark};
 
 use super::*;
@@ -205,4 +207,48 @@ async fn with_probes_alone_a_new_writer_is_found_at_once() {
         assert!(back.elapsed() <= Duration::from_millis(130), "{fault:?}: first commit {:?} after the writer was back", back.elapsed());
         worker.stop().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_and_users_together_take_no_more_connections_than_the_pipeline_may_have() {
+    for connections in [1, 2, 4] {
+        let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
+        database.most_open.store(connections, Ordering::Relaxed);
+        let mut spec = spec(false);
+        spec.workers.connections = i32::try_from(connections).unwrap();
+        let worker = Worker::start_with(&spec, &queue, &database);
+        let mut seq = 0;
+        for round in 0..100 {
+            for number in 0..60 {
+                queue.send(&format!("u{round}-{number}"), "g", &body(&format!("u{round}-{number}")));
+            }
+            send_probes(&queue, seq + 1..=seq + 10, over_in(3600));
+            seq += 10;
+            sleep(Duration::from_millis(20)).await;
+        }
+        let started = Instant::now();
+        until_empty(&queue).await;
+        assert!(started.elapsed() < Duration::from_secs(20), "{connections} connections: {:?}", started.elapsed());
+        assert_probes(&database, seq, "all at once");
+        assert_eq!(worker.state.borrow().as_ref().unwrap().counters.outages, 0, "{connections} connections");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_finds_no_room_for_a_connection_is_no_outage() {
+    let (queue, database) = (ModelQueue::new(false, 1), ModelDatabase::new(1));
+    let mut worker = Worker::start(false, &queue, &database);
+    send(&queue, 10, 1, 0);
+    worker.until("flow", |state| state.flowing.status == Some(true)).await;
+    database.most_open.store(0, Ordering::Relaxed);
+    database.set_probe_fault(Some((Class::Reconnect, "40003")));
+    send_probes(&queue, 1..=10, over_in(3600));
+    sleep(Duration::from_secs(1)).await;
+    database.set_probe_fault(None);
+    until_empty(&queue).await;
+    assert_probes(&database, 10, "on the connection that found the writer");
+    worker.until("a later state", |state| state.counters.acknowledged == 10).await;
+    assert_eq!(worker.state.borrow().as_ref().unwrap().counters.outages, 0);
+    worker.stop().await;
 }
