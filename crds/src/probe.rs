@@ -167,6 +167,10 @@ pub struct ProbeResult {
     /// Messages that the pipeline received again after their row was written.
     #[serde(default)]
     pub redelivered: i64,
+    /// Acknowledged messages that were not in the table when they were counted, while the queue still had a backlog: they may only be late, and
+    /// are not counted as lost.
+    #[serde(default)]
+    pub undrained: i64,
     /// Unknown writes that were found: not an error.
     #[serde(default)]
     pub recovered: i64,
@@ -182,7 +186,7 @@ pub struct ProbeResult {
     /// By how much the dead-letter queue grew, of whatever messages; absent when it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_growth: Option<i64>,
-    /// Acknowledged probe messages that are not in the table while the dead-letter queue grew.
+    /// Acknowledged probe messages that are not in the table while the dead-letter queue grew: a part of the lost and the undrained.
     #[serde(default)]
     pub dead_lettered: i64,
     /// Begins of direct writes that came late by more than their interval, since the baseline was steady.

@@ -26,6 +26,10 @@ const LATE: Duration = Duration::from_secs(10);
 const ON_THEIR_WAY: Duration = Duration::from_secs(2);
 /// So many seconds are shown.
 const SECONDS: usize = 60;
+/// So many readings of the queue's depth in a row must say that the backlog is gone: each is only about right.
+const READINGS: usize = 3;
+/// A queue that takes what comes within this many seconds has no backlog.
+const NO_BACKLOG: i64 = 2;
 /// So many moments of missed ticks are kept; with more nothing was measured anyway.
 const MISSED: usize = 10_000;
 
@@ -83,6 +87,8 @@ pub(super) struct Course {
     pub(super) accept: AcceptSide,
     last_accepted: Option<At>,
     pub(super) depth: DepthSeen,
+    /// The last of them.
+    depths: VecDeque<i64>,
     dead: Option<i64>,
     dead_before: Option<i64>,
     pub(super) clocks_before: BTreeMap<Arc<str>, Offset>,
@@ -120,6 +126,7 @@ impl Course {
             accept: AcceptSide::default(),
             last_accepted: None,
             depth: DepthSeen::default(),
+            depths: VecDeque::new(),
             dead: None,
             dead_before: None,
             clocks_before: BTreeMap::new(),
@@ -240,10 +247,20 @@ impl Course {
         let total = depth.visible + depth.in_flight;
         self.note(now, |second| second.depth = Some(total));
         self.depth.after = Some(total);
+        self.depths.push_back(total);
+        if self.depths.len() > READINGS {
+            self.depths.pop_front();
+        }
         if self.ready.is_some() {
             self.depth.peak = self.depth.peak.max(Some(total));
         }
         self.dead = depth.dead_lettered;
+    }
+
+    /// True when the queue is as empty again as it was in the baseline.
+    pub(super) fn backlog_is_gone(&self) -> bool {
+        let most = self.depth.before.unwrap_or(0) + NO_BACKLOG * i64::from(self.plan.messages_per_second);
+        self.depths.len() == READINGS && self.depths.iter().all(|depth| *depth <= most)
     }
 
     /// By how much the dead-letter queue has grown, where that is known.

@@ -212,6 +212,32 @@ fn what_arrives_in_the_later_look_is_late() {
     assert_eq!(world.course.drained, None);
 }
 
+/// What the probe would say of the messages that are absent after these readings of the queue's depth: lost and undrained.
+fn absent(world: &mut World, depths: &[i64]) -> (i64, i64) {
+    use super::super::{clock::Clock, count::Counts, result};
+    for visible in depths {
+        world.course.saw_depth(world.now, Depth { visible: *visible, in_flight: 1, dead_lettered: None });
+    }
+    let (queue, direct) = (world.course.queue.tally([]), world.course.direct.tally([]));
+    let counts = Counts { queue, direct, queue_gap: None, instances: Vec::new() };
+    let result = result::completed(&world.course, counts, Clock::start());
+    (result.queue_channel.lost, result.undrained)
+}
+
+#[tokio::test]
+async fn what_is_absent_is_lost_only_when_the_queue_has_no_backlog_any_more() {
+    let mut world = world();
+    world.course.saw_depth(world.now, Depth { visible: 3, in_flight: 2, dead_lettered: None });
+    world.go_on(7);
+    let acknowledged = world.course.queue.tally([]).integrity.acknowledged;
+    assert!(acknowledged > 0 && world.course.is_ready());
+    assert_eq!(absent(&mut world, &[]), (0, acknowledged), "nothing is known of the queue");
+    assert_eq!(absent(&mut world, &[4000, 3000, 2000]), (0, acknowledged), "it is still being drained");
+    assert_eq!(absent(&mut world, &[24, 0]), (0, acknowledged), "a single reading says little");
+    assert_eq!(absent(&mut world, &[24]), (acknowledged, 0), "two seconds' messages beyond the baseline are no backlog");
+    assert_eq!(absent(&mut world, &[25]), (0, acknowledged));
+}
+
 #[test]
 fn without_an_outage_the_probe_gives_up_at_its_deadline_and_counts_all_the_same() {
     let mut world = world();
