@@ -11,6 +11,7 @@ mod course;
 mod direct;
 mod gap;
 mod ledger;
+mod look;
 mod port;
 mod result;
 mod servers;

@@ -1,7 +1,6 @@
 //! The probe's loop: begins writes in time, asks the table and the queue now and then, and lets the course decide. Whatever may hang runs
 //! beside it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::clock::{At, Clock};
-use super::count::count;
+use super::count;
 use super::course::{Course, Next, Stage};
 use super::direct::{self, Done, Standing, Way};
+use super::look::{self, LOOK_EVERY, Look, look, no_answer};
 use super::port::Shown;
 use super::servers::Servers;
 use super::{result, tables};
@@ -24,8 +24,6 @@ use crate::problem::Problem;
 use crate::queue::sqs::{SendFailure, Sqs};
 use crate::queue::{Depth, Queue};
 
-/// How often the table, the lags and the queue are asked.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long the writer and the queue may take to answer for the first time, and the writer for the last time.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many sends are under way at the most: a queue that hangs must not cost memory without end.
@@ -50,12 +48,6 @@ enum Event {
     Sent(i64, Result<(), SendFailure>),
     Looked(At, Result<Look, Problem>),
     Depth(Option<Depth>),
-}
-
-/// What the writer said.
-struct Look {
-    settled: Vec<i64>,
-    lags: BTreeMap<String, i64>,
 }
 
 impl Ground {
@@ -244,17 +236,7 @@ impl Work<'_> {
         if !std::mem::replace(&mut self.looking, true) {
             let (servers, done, drill) = (self.servers.clone(), self.done.clone(), self.ground.plan.drill.clone());
             let (known, low) = (self.course.gaps.last_instance().cloned(), self.course.queue.low());
-            tokio::spawn(async move {
-                let look = async {
-                    let mut writer = servers.writer(known.as_deref()).await?;
-                    let settled = tables::settled(&mut writer, &drill, low).await?;
-                    let lags = tables::lags(&mut writer).await?;
-                    sqlx::Connection::close(writer).await.ok();
-                    Ok(Look { settled, lags })
-                };
-                let look = timeout(tables::COUNT, look).await.unwrap_or_else(|_| Err(no_answer()));
-                done.send(Event::Looked(now, look))
-            });
+            tokio::spawn(async move { done.send(Event::Looked(now, look(&servers, known, &drill, low).await)) });
         }
         if !std::mem::replace(&mut self.asking_depth, true) {
             let (queue, done) = (self.ground.queue.clone(), self.done.clone());
@@ -272,15 +254,14 @@ impl Work<'_> {
             }
             Event::Looked(asked, look) => {
                 self.looking = false;
+                self.next_look = self.next_look.max(look::next(asked, now, look.is_ok()));
                 match look {
                     Ok(look) => {
-                        self.course.lags = Some(look.lags);
+                        self.course.lags = look.lags.or(self.course.lags.take());
                         self.course.looked(asked, look.settled);
                     }
                     Err(problem) => tracing::debug!(%problem, "the table did not answer"),
                 }
-                // A table that takes long to answer is not asked all the time.
-                self.next_look = self.next_look.max(now + now.saturating_sub(asked) * 2);
             }
             Event::Depth(depth) => {
                 self.asking_depth = false;
@@ -300,9 +281,12 @@ impl Work<'_> {
         }
         let known = self.course.gaps.last_instance().cloned();
         loop {
-            let counted = timeout(tables::COUNT, count(&self.course, &self.servers, known.clone())).await;
+            let counted = timeout(tables::COUNT, count::count(&self.course, &self.servers, known.clone())).await;
             match counted.unwrap_or_else(|_| Err(no_answer())) {
-                Ok(counts) => return result::completed(&self.course, counts, self.ground.clock),
+                Ok(mut counts) => {
+                    counts.instances = count::instances(&self.servers, &self.ground.plan.drill, counts.total).await;
+                    return result::completed(&self.course, counts, self.ground.clock);
+                }
                 Err(problem) if self.ground.clock.now() >= end => {
                     let message = format!("the rows could not be counted: {problem}");
                     let problem = Problem { message, field: String::new(), ..problem };
@@ -312,8 +296,4 @@ impl Work<'_> {
             }
         }
     }
-}
-
-fn no_answer() -> Problem {
-    Problem::new(reasons::DATABASE_OUTAGE, "database", "the writer does not answer")
 }

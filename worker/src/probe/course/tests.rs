@@ -219,7 +219,7 @@ fn absent(world: &mut World, depths: &[i64]) -> (i64, i64) {
         world.course.saw_depth(world.now, Depth { visible: *visible, in_flight: 1, dead_lettered: None });
     }
     let (queue, direct) = (world.course.queue.tally([]), world.course.direct.tally([]));
-    let counts = Counts { queue, direct, queue_gap: None, instances: Vec::new() };
+    let counts = Counts { queue, direct, queue_gap: None, total: 0, instances: Vec::new() };
     let result = result::completed(&world.course, counts, Clock::start());
     (result.queue_channel.lost, result.undrained)
 }
