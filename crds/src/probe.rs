@@ -57,7 +57,7 @@ pub const PROBE_ATTRIBUTE: &str = "durable-write-probe";
 
 /// What a probe's message says: the body holds it as JSON, the attribute as text, `<drill>/<seq>/<expires in Unix seconds>`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ProbeMark {
     /// The drill's uid.
     pub drill: String,
@@ -69,7 +69,7 @@ pub struct ProbeMark {
 
 /// The body of a probe's message.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ProbeBody {
     /// The mark, under a name that no producer uses by chance.
     pub durable_write_probe: ProbeMark,
@@ -322,6 +322,15 @@ mod tests {
         assert_eq!(ProbeMark::read("copied by a tracing bridge", &body), None);
         assert_eq!(ProbeMark::read(&mark.attribute(), r#"{"id": 7}"#), None);
         assert_eq!(ProbeMark::read(&ProbeMark { seq: 8, ..mark }.attribute(), &body), None);
+    }
+
+    #[test]
+    fn what_a_newer_probe_adds_to_the_body_does_not_make_its_message_a_users() {
+        let body = format!(
+            r#"{{"durableWriteProbe": {{"drill": "{}", "seq": 7, "expires": 1800000000, "channel": "b"}}, "version": 2}}"#,
+            mark().drill
+        );
+        assert_eq!(ProbeMark::read(&mark().attribute(), &body), Some(mark()));
     }
 
     #[test]
