@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable_write_crds::conditions::reasons;
+use durable_write_crds::conditions::{drill_reasons, reasons};
 use durable_write_crds::pipeline::Database;
 use durable_write_crds::probe::{ProbeMark, ProbePlan, ProbeResult};
 use jiff::Timestamp;
@@ -57,12 +57,16 @@ impl Ground {
 
     /// Measures, from the first look at the queue to the count.
     pub(super) async fn measure(&self) -> ProbeResult {
-        let refused = |problem: Problem| result::of_plan(&self.plan, self.clock, &problem);
+        let refused = |problem: Problem| result::refused(result::empty(&self.plan.drill, self.clock), &problem);
         let delay = match self.check_queue().await {
             Ok(delay) => delay,
             Err(problem) => return refused(problem),
         };
-        if let Err(problem) = self.open().await {
+        if let Err(problem) = self.open(delay).await {
+            // The claim may have been made all the same.
+            if problem.reason != drill_reasons::ANOTHER_DRILL {
+                self.close().await;
+            }
             return refused(problem);
         }
         let result = match self.servers() {
@@ -89,10 +93,15 @@ impl Ground {
         Ok(Duration::from_secs(seconds.try_into().unwrap_or(0)))
     }
 
+    /// When the drill is over at the latest, counted from its start, on a queue that delays its messages by so much.
+    fn lifetime(&self, delay: Duration) -> Duration {
+        self.plan.deadline.get() + self.plan.backlog_drained.get() + delay + SPARE
+    }
+
     /// Looks for the tables, and claims the Aurora cluster.
-    async fn open(&self) -> Result<(), Problem> {
+    async fn open(&self, delay: Duration) -> Result<(), Problem> {
         let end = self.clock.now() + PATIENCE;
-        let lifetime = self.plan.deadline.get() + self.plan.backlog_drained.get() + SPARE;
+        let lifetime = self.lifetime(delay);
         loop {
             let opened = async {
                 let mut writer = self.servers()?.writer(Some(&self.plan.writer)).await?;
@@ -221,7 +230,7 @@ impl Work<'_> {
         self.sends += 1;
         let seq = self.course.begin_send(now);
         let plan = &self.ground.plan;
-        let expires = self.ground.clock.wall(plan.deadline.get() + plan.backlog_drained.get()).as_second();
+        let expires = self.ground.clock.wall(self.ground.lifetime(self.course.delay)).as_second();
         let mark = ProbeMark { drill: plan.drill.clone(), seq, expires };
         let (queue, done) = (self.ground.queue.clone(), self.done.clone());
         tokio::spawn(async move { done.send(Event::Sent(seq, queue.send_probe(&mark).await)) });

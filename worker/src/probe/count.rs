@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::clock::floor;
 use super::course::Course;
+use super::gap::Span;
 use super::ledger::Tally;
 use super::servers::{Server, Servers};
 use super::tables::{self, Channel};
@@ -70,15 +71,22 @@ async fn caught_up(total: i64, end: Instant, mut rows: impl AsyncFnMut() -> Opti
 /// differ.
 async fn queue_gap(course: &Course, writer: &mut sqlx::PgConnection) -> Result<Option<i64>, Problem> {
     let Some(span) = course.gaps.so_far() else { return Ok(None) };
-    let milliseconds = |at| super::clock::wall(course.anchor, at).as_millisecond();
     let offset = |instance: &Option<String>| {
         let instance = instance.as_deref().unwrap_or_default();
         course.clocks_after.get(instance).or_else(|| course.clocks_before.get(instance)).map_or(0, |offset| offset.microseconds / 1000)
     };
-    let from = milliseconds(span.last_good_began) - 1000;
-    let to = span.recovered.as_ref().map_or(i64::MAX / 1_000_000, |(ended, _)| milliseconds(*ended)) + floor(course.delay);
+    let (from, to) = window(course, span);
     let pause = tables::longest_pause(writer, &course.plan.drill, from, to).await?;
     Ok(pause.map(|(before, began, after, ended)| (ended - offset(&after)) - (began - offset(&before))))
+}
+
+/// In which time the pause must begin, by the clock of the writer before: the rows were written by it.
+pub(super) fn window(course: &Course, span: &Span) -> (i64, i64) {
+    let offset = course.clocks_before.get(course.plan.writer.as_str()).map_or(0, |offset| offset.microseconds / 1000);
+    let milliseconds = |at| super::clock::wall(course.anchor, at).as_millisecond() + offset;
+    let from = milliseconds(span.last_good_began) - 1000;
+    let to = span.recovered.as_ref().map_or(i64::MAX / 1_000_000, |(ended, _)| milliseconds(*ended)) + floor(course.delay);
+    (from, to)
 }
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ pub(super) struct Course {
     open_sends: u64,
     /// When the probe stopped to write.
     stopped: Option<At>,
+    /// The outage that it stopped for: what comes in afterwards does not take it back.
+    found: Option<Span>,
     overdue: bool,
     pub(super) drained: Option<At>,
     missed: VecDeque<(At, u64)>,
@@ -118,6 +120,7 @@ impl Course {
             under_way: BTreeMap::new(),
             open_sends: 0,
             stopped: None,
+            found: None,
             overdue: false,
             drained: None,
             missed: VecDeque::new(),
@@ -188,7 +191,7 @@ impl Course {
         });
         self.direct_problem = done.problem;
         if let Some(good) = &done.good {
-            let after = self.gaps.found(done.ended).is_some();
+            let after = self.found(done.ended).is_some();
             let clocks = if after { &mut self.clocks_after } else { &mut self.clocks_before };
             let best = clocks.entry(good.instance.clone()).or_insert(good.offset);
             if good.offset.uncertainty < best.uncertainty {
@@ -293,7 +296,7 @@ impl Course {
             (None, Some(unsteady)) if unsteady.at_once || now >= self.began + self.patience() => return Next::Refuse(unsteady.problem),
             (None, Some(unsteady)) => self.waits_for = unsteady.problem.message,
             (Some(_), unsteady) => {
-                self.stage = match self.gaps.found(now) {
+                self.stage = match self.found(now) {
                     Some(_) => Stage::Recovered,
                     None if self.gaps.is_open() => Stage::Outage,
                     None => Stage::Steady,
@@ -304,6 +307,7 @@ impl Course {
         let cooled = self.recovered_at(now).is_some_and(|recovered| now >= recovered + self.plan.cool_down.get());
         if self.ready.is_some() && cooled || now >= self.plan.deadline.get() {
             self.stopped = Some(now);
+            self.found = self.gaps.found(now).cloned();
             self.stage = Stage::Draining;
         }
         Next::GoOn
@@ -339,9 +343,14 @@ impl Course {
         (recovered + self.plan.backlog_drained.get()).max(stopped + LEAST_DRAIN) + self.delay
     }
 
+    /// The outage, once it is certain that this is it.
+    pub(super) fn found(&self, now: At) -> Option<&Span> {
+        self.found.as_ref().or_else(|| self.gaps.found(now))
+    }
+
     /// When the outage ended.
     pub(super) fn recovered_at(&self, now: At) -> Option<At> {
-        self.gaps.found(now)?.recovered.as_ref().map(|(ended, _)| *ended)
+        self.found(now)?.recovered.as_ref().map(|(ended, _)| *ended)
     }
 
     // What people see.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use durable_write_crds::drill::Integrity;
-use durable_write_crds::probe::{ClockOffset, InstanceRows, ProbeOutcome, ProbePlan, ProbeResult, RESULT_BYTES};
+use durable_write_crds::probe::{ClockOffset, InstanceRows, ProbeOutcome, ProbeResult, RESULT_BYTES};
 
 use super::clock::{At, Clock, floor};
 use super::count::Counts;
@@ -53,7 +53,7 @@ pub(super) fn refused(result: ProbeResult, problem: &Problem) -> ProbeResult {
 /// What was seen, without what is counted in the end.
 pub(super) fn seen(course: &Course, clock: Clock) -> ProbeResult {
     let now = clock.now();
-    let span = course.gaps.found(now).or_else(|| course.gaps.so_far());
+    let span = course.found(now).or_else(|| course.gaps.so_far());
     let recovered = span.and_then(|span| span.recovered.as_ref()).map(|(ended, _)| *ended);
     let in_gap = span
         .filter(|_| course.ready.is_some())
@@ -141,11 +141,6 @@ fn fit(mut result: ProbeResult) -> anyhow::Result<String> {
     }
     result.message = None;
     Ok(serde_json::to_string(&result)?)
-}
-
-/// A plan in which everything but the drill is unknown has no result file worth writing; with it the operator learns why.
-pub(super) fn of_plan(plan: &ProbePlan, clock: Clock, problem: &Problem) -> ProbeResult {
-    refused(empty(&plan.drill, clock), problem)
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@ use super::*;
 
 const DRILL: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 
+/// Every server's clock is five minutes ahead of the probe's.
+const OFFSET: Offset = Offset { microseconds: 300_000_000, uncertainty: 1000 };
+
 fn plan() -> ProbePlan {
     let seconds = |seconds: u64| durable_write_crds::Duration::from_millis(1000 * seconds);
     ProbePlan {
@@ -46,11 +49,7 @@ impl World {
         self.now += Duration::from_millis(100);
         let now = self.now;
         if self.course.writes() {
-            let seq = self.course.begin_direct(now, std::mem::take(&mut self.missed));
-            let offset = Offset { microseconds: 5000, uncertainty: 1000 };
-            let good = self.writer.map(|instance| super::super::direct::Good { instance: instance.into(), offset });
-            let fate = if good.is_some() { Fate::Confirmed } else { Fate::Refused };
-            self.course.wrote(seq, Done { began: now, ended: now + Duration::from_millis(5), fate, good, problem: None });
+            self.write();
             let seq = self.course.begin_send(now);
             self.course.sent(seq, now, Ok(()));
             self.waiting.push(seq);
@@ -59,6 +58,15 @@ impl World {
         self.course.lags = Some([("new".to_owned(), self.lag)].into());
         self.course.looked(now, settled);
         self.course.decide(now)
+    }
+
+    /// A direct write.
+    fn write(&mut self) {
+        let now = self.now;
+        let seq = self.course.begin_direct(now, std::mem::take(&mut self.missed));
+        let good = self.writer.map(|instance| super::super::direct::Good { instance: instance.into(), offset: OFFSET });
+        let fate = if good.is_some() { Fate::Confirmed } else { Fate::Refused };
+        self.course.wrote(seq, Done { began: now, ended: now + Duration::from_millis(5), fate, good, problem: None });
     }
 
     /// Goes on for so many seconds, as long as nothing ends.
@@ -180,6 +188,45 @@ fn a_delay_of_the_queue_is_added_to_every_deadline() {
     let mut world = World::new(plan(), Duration::from_secs(60));
     world.pipeline = false;
     assert_eq!(world.refusal().1, Duration::from_secs(94));
+}
+
+#[test]
+fn a_delay_that_leaves_no_time_to_measure_is_refused_at_once() {
+    let mut world = World::new(plan(), Duration::from_secs(92));
+    let (reason, at) = world.refusal();
+    assert_eq!((reason, at), (drill_reasons::BASELINE_UNSTEADY, Duration::from_millis(100)));
+    let mut fits = World::new(plan(), Duration::from_secs(91));
+    assert_eq!(fits.go_on(50), Next::GoOn);
+}
+
+#[test]
+fn an_outage_that_was_found_stays_found_whatever_fails_while_the_probe_stops() {
+    let mut world = world();
+    world.go_on(6);
+    world.writer = None;
+    world.go_on(1);
+    world.writer = Some("old");
+    while world.course.writes() {
+        assert_eq!(world.step(), Next::GoOn);
+    }
+    let recovered = world.course.recovered_at(world.now);
+    assert!(recovered.is_some());
+    world.writer = None;
+    world.write();
+    assert_eq!(world.course.recovered_at(world.now), recovered);
+}
+
+#[test]
+fn the_pause_is_sought_by_the_clock_of_the_server_that_wrote_the_rows() {
+    let mut world = world();
+    world.go_on(8);
+    world.writer = None;
+    world.go_on(2);
+    world.writer = Some("new");
+    world.go_on(1);
+    let span = world.course.found(world.now).unwrap();
+    let (from, to) = super::super::count::window(&world.course, span);
+    assert!((306_500..=307_500).contains(&from) && (310_000..=310_500).contains(&to), "{from} to {to}");
 }
 
 #[test]
