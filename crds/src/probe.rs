@@ -58,7 +58,7 @@ pub const PROBE_ATTRIBUTE: &str = "durable-write-probe";
 
 /// What a probe's message says: the body holds it as JSON, the attribute as text, `<drill>/<seq>/<expires in Unix seconds>`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ProbeMark {
     /// The drill's uid.
     pub drill: String,
@@ -70,7 +70,7 @@ pub struct ProbeMark {
 
 /// The body of a probe's message.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ProbeBody {
     /// The mark, under a name that no producer uses by chance.
     pub durable_write_probe: ProbeMark,
@@ -171,6 +171,10 @@ pub struct ProbeResult {
     /// Messages that the pipeline received again after their row was written.
     #[serde(default)]
     pub redelivered: i64,
+    /// Acknowledged messages that were not in the table when they were counted, while the queue still had a backlog: they may only be late, and
+    /// are not counted as lost.
+    #[serde(default)]
+    pub undrained: i64,
     /// Unknown writes that were found: not an error.
     #[serde(default)]
     pub recovered: i64,
@@ -186,7 +190,7 @@ pub struct ProbeResult {
     /// By how much the dead-letter queue grew, of whatever messages; absent when it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_growth: Option<i64>,
-    /// Acknowledged probe messages that are not in the table while the dead-letter queue grew.
+    /// Acknowledged probe messages that are not in the table while the dead-letter queue grew: a part of the lost and the undrained.
     #[serde(default)]
     pub dead_lettered: i64,
     /// Begins of direct writes that came late by more than their interval, since the baseline was steady.
@@ -326,6 +330,15 @@ mod tests {
         assert_eq!(ProbeMark::read("copied by a tracing bridge", &body), None);
         assert_eq!(ProbeMark::read(&mark.attribute(), r#"{"id": 7}"#), None);
         assert_eq!(ProbeMark::read(&ProbeMark { seq: 8, ..mark }.attribute(), &body), None);
+    }
+
+    #[test]
+    fn what_a_newer_probe_adds_to_the_body_does_not_make_its_message_a_users() {
+        let body = format!(
+            r#"{{"durableWriteProbe": {{"drill": "{}", "seq": 7, "expires": 1800000000, "channel": "b"}}, "version": 2}}"#,
+            mark().drill
+        );
+        assert_eq!(ProbeMark::read(&mark().attribute(), &body), Some(mark()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod course;
 mod direct;
 mod gap;
 mod ledger;
+mod look;
 mod port;
 mod result;
 mod servers;
@@ -74,7 +75,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     let ground = match ground(&arguments, clock, shown).await {
         Ok(ground) => ground,
         Err(problem) => {
-            result::leave(result::of_plan(&plan, clock, &problem), &arguments.result)?;
+            result::leave(result::refused(result::empty(&plan.drill, clock), &problem), &arguments.result)?;
             return Ok(ExitCode::SUCCESS);
         }
     };

@@ -151,6 +151,7 @@ pub(super) fn result() -> ProbeResult {
         queue_channel: channel.clone(),
         direct_channel: channel,
         redelivered: 3,
+        undrained: 0,
         recovered: 1,
         drained_milliseconds: Some(2500),
         queue_gap_milliseconds: Some(7600),
