@@ -32,12 +32,14 @@ pub(super) struct Counts {
 pub(super) async fn count(course: &Course, servers: &Servers, known: Option<Arc<str>>) -> Result<Counts, Problem> {
     let drill = &course.plan.drill;
     let mut writer = servers.writer(known.as_deref()).await?;
-    let queue = tables::rows(&mut writer, Channel::Queue, drill).await?;
-    let direct = tables::rows(&mut writer, Channel::Direct, drill).await?;
-    let total = queue.iter().chain(&direct).map(|(_, count)| count).sum();
+    let (mut queue, mut direct) = (course.queue.tally(), course.direct.tally());
+    tables::rows(&mut writer, Channel::Queue, drill, |seq, count| queue.add(seq, count)).await?;
+    tables::rows(&mut writer, Channel::Direct, drill, |seq, count| direct.add(seq, count)).await?;
+    let (queue, direct) = (queue.end(), direct.end());
+    let total = queue.rows + direct.rows;
     let queue_gap = queue_gap(course, &mut writer).await?;
-    let instances = servers.instances.iter().map(|server| async move { (server.name.clone(), shows(server, drill, total).await) });
-    Ok(Counts { queue: course.queue.tally(queue), direct: course.direct.tally(direct), queue_gap, instances: join_all(instances).await })
+    let instances = servers.instances.iter().map(|server| async move { (server.name.to_string(), shows(server, drill, total).await) });
+    Ok(Counts { queue, direct, queue_gap, instances: join_all(instances).await })
 }
 
 /// How many rows an instance shows, as soon as these are as many as the writer has, or when it has had time enough.
@@ -65,8 +67,8 @@ async fn queue_gap(course: &Course, writer: &mut sqlx::PgConnection) -> Result<O
         let instance = instance.as_deref().unwrap_or_default();
         course.clocks_after.get(instance).or_else(|| course.clocks_before.get(instance)).map_or(0, |offset| offset.microseconds / 1000)
     };
-    let from = milliseconds(span.last_good_began) - 1000;
-    let to = span.recovered.as_ref().map_or(i64::MAX / 1_000_000, |(ended, _)| milliseconds(*ended)) + floor(course.delay);
+    let from = milliseconds(span.last_good_sent) - 1000;
+    let to = span.recovered.as_ref().map_or(i64::MAX / 1_000_000, |good| milliseconds(good.received)) + floor(course.delay);
     let pause = tables::longest_pause(writer, &course.plan.drill, from, to).await?;
     Ok(pause.map(|(before, began, after, ended)| (ended - offset(&after)) - (began - offset(&before))))
 }

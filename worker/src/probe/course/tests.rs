@@ -1,5 +1,7 @@
 use durable_write_crds::conditions::drill_reasons;
 
+use super::super::direct::Good;
+use super::super::gap::Taken;
 use super::*;
 
 const DRILL: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
@@ -48,9 +50,11 @@ impl World {
         if self.course.writes() {
             let seq = self.course.begin_direct(now, std::mem::take(&mut self.missed));
             let offset = Offset { microseconds: 5000, uncertainty: 1000 };
-            let good = self.writer.map(|instance| super::super::direct::Good { instance: instance.into(), offset });
+            let ended = now + Duration::from_millis(5);
+            let taken = |instance: &str| Taken { instance: instance.into(), sent: now, received: ended };
+            let good = self.writer.map(|instance| Good { taken: taken(instance), offset });
             let fate = if good.is_some() { Fate::Confirmed } else { Fate::Refused };
-            self.course.wrote(seq, Done { began: now, ended: now + Duration::from_millis(5), fate, good, problem: None });
+            self.course.wrote(seq, Done { began: now, ended, fate, good, refusals: Vec::new(), problem: None });
             let seq = self.course.begin_send(now);
             self.course.sent(seq, now, Ok(()));
             self.waiting.push(seq);
@@ -206,8 +210,9 @@ fn what_arrives_in_the_later_look_is_late() {
     assert_eq!(world.go_on(25), Next::GoOn);
     world.pipeline = true;
     assert_eq!(world.go_on(10), Next::Count);
-    let all: Vec<(i64, i64)> = (1..=world.course.queue.tally([]).integrity.sent).map(|seq| (seq, 1)).collect();
-    let integrity = world.course.queue.tally(all).integrity;
+    let mut tally = world.course.queue.tally();
+    (1..=world.course.queue.tally().end().integrity.sent).for_each(|seq| tally.add(seq, 1));
+    let integrity = tally.end().integrity;
     assert!(integrity.late > 0 && integrity.lost == 0, "{integrity:?}");
     assert_eq!(world.course.drained, None);
 }
