@@ -4,7 +4,7 @@
 //! the streak of good writes afterwards. Each is known from both sides, whatever the network delays:
 //! - T0 is not before the last good INSERT on the pinned writer was sent, as its commit came later. It is not after the first answer after
 //!   that by which the writer refused: what it answers to was met at some moment before the answer, and the commit was not after its own.
-//! - T1 is not after the first good INSERT of the streak was answered. It is not before the last question was sent that the same instance
+//! - T1 is not after a good INSERT of the streak was first answered. It is not before the last question was sent that the same instance
 //!   refused, as it was still refusing when that arrived.
 //!
 //! So T1 − T0 is at most the one difference (`upper`) and at least the other (`lower`). A write that failed as a whole was refused by every
@@ -60,7 +60,7 @@ pub(super) struct Span {
     /// When each server was last asked that refused; under the empty name when all did.
     last_asked: BTreeMap<Arc<str>, At>,
     failed: u64,
-    /// The first good write of the streak that ended it.
+    /// The first good write of the streak that ended it; answered is the first answer of any of them.
     pub(super) recovered: Option<Taken>,
 }
 
@@ -218,7 +218,11 @@ impl Gaps {
         }
         self.last_instance = Some(good.instance.clone());
         let streak = match self.streak.take().filter(|streak| streak.first.instance == good.instance) {
-            Some(streak) => Streak { count: streak.count.saturating_add(1), ..streak },
+            Some(Streak { first, count }) => {
+                // One that began later may have been answered sooner.
+                let received = first.received.min(good.received);
+                Streak { first: Taken { received, ..first }, count: count.saturating_add(1) }
+            }
             None => Streak { first: good.clone(), count: 1 },
         };
         let complete = (streak.count >= STREAK).then(|| streak.first.clone());

@@ -16,7 +16,7 @@ use crate::database::failure::failure;
 use crate::problem::Problem;
 
 /// A connection that another write has been asking on for so long is passed by: it may hang.
-const IN_USE: Duration = Duration::from_millis(100);
+const IN_USE: Duration = Duration::from_millis(300);
 
 const WRITABLE: &str = "SELECT NOT (pg_is_in_recovery() OR current_setting('transaction_read_only')::bool)";
 

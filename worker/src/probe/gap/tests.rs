@@ -136,6 +136,12 @@ fn a_refusal_before_the_last_good_write_was_answered_says_nothing_of_the_outage(
 }
 
 #[test]
+fn the_first_answer_ends_the_outage_whoever_began_first() {
+    let slow = vec![(900, 2500, taken("new", 1400, 2500), vec![])];
+    assert_eq!(bounds_with(&slow).1, 1010);
+}
+
+#[test]
 fn who_refuses_after_the_first_good_write_was_late() {
     let late = vec![refusal("old", 900, 910), refusal("new", 1100, 1110)];
     assert_eq!(bounds_with(&[(900, 1110, None, late)]), (140, 1010), "to 1050 at most");
