@@ -168,9 +168,6 @@ pub struct ProbeResult {
     /// What became of the direct writes.
     #[serde(default)]
     pub direct_channel: Integrity,
-    /// Messages that the pipeline received again after their row was written.
-    #[serde(default)]
-    pub redelivered: i64,
     /// Acknowledged messages that were not in the table when they were counted, while the queue still had a backlog: they may only be late, and
     /// are not counted as lost.
     #[serde(default)]
@@ -225,33 +222,34 @@ pub enum ProbeOutcome {
     Unknown,
 }
 
-/// The outage that the direct channel saw: from the last good write on the pinned writer to the first of [`STREAK`] good writes after it.
+/// The outage that the direct channel saw: from the last good write on the pinned writer to the first of [`STREAK`] good writes after it, on
+/// one instance.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Gap {
-    /// When the last good write on the pinned writer began.
+    /// When the last good write on the pinned writer was sent: until then it could commit, at least.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub last_good_began: Timestamp,
-    /// When the first failed attempt ended; absent when none failed.
+    /// When the pinned writer first refused a write after that: until then it could commit, at most. Absent when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub first_failed_ended: Option<Timestamp>,
-    /// When the last failed attempt began.
+    /// When the instance that took the good writes was last asked and refused: until then it could not commit, at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_failed_began: Option<Timestamp>,
-    /// When the first good write of the streak ended; absent when writes did not come back.
+    /// When the first good write of the streak was answered; absent when writes did not come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub first_good_ended: Option<Timestamp>,
-    /// Failed attempts in it.
+    /// Attempts in it that no instance took.
     pub failed_attempts: u64,
     /// The instance that took the streak; the pinned writer when no other came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer_after: Option<String>,
-    /// Writes stood still at least so long: start of the last failed attempt − end of the first failed one, at least 0.
+    /// Writes stood still at least so long: `last_failed_began` − `first_failed_ended`, at least 0.
     pub lower_milliseconds: i64,
-    /// Writes stood still at most so long: end of the first good write − start of the last good one. Absent when writes did not come back.
+    /// Writes stood still at most so long: `first_good_ended` − `last_good_began`. Absent when writes did not come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper_milliseconds: Option<i64>,
 }

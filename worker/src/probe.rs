@@ -2,7 +2,7 @@
 //! about the drill: it needs no caller, finds the outage by itself and leaves its result as the pod's termination message.
 //!
 //! What it saw is kept apart from how it was seen: the ledger, the gap, the course and the clock decide and know no I/O; servers, direct
-//! writes, tables and the port do it.
+//! writes, standing connections, tables and the port do it.
 
 mod clock;
 mod conduct;
@@ -15,6 +15,7 @@ mod look;
 mod port;
 mod result;
 mod servers;
+mod standing;
 mod tables;
 
 use std::net::SocketAddr;

@@ -150,7 +150,6 @@ pub(super) fn result() -> ProbeResult {
         accept: AcceptSide { attempted: 1000, acknowledged: 1000, failed: 0, attempted_in_gap: 365, longest_gap_milliseconds: 40 },
         queue_channel: channel.clone(),
         direct_channel: channel,
-        redelivered: 3,
         undrained: 0,
         recovered: 1,
         drained_milliseconds: Some(2500),

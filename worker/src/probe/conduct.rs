@@ -14,10 +14,11 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::clock::{At, Clock};
 use super::count;
 use super::course::{Course, Next, Stage};
-use super::direct::{self, Done, Standing, Way};
+use super::direct::{self, Done, Way};
 use super::look::{self, LOOK_EVERY, Look, look, no_answer};
 use super::port::Shown;
 use super::servers::Servers;
+use super::standing::Standing;
 use super::{result, tables};
 use crate::manifest::Mounts;
 use crate::problem::Problem;
@@ -245,6 +246,11 @@ impl Work<'_> {
         if !std::mem::replace(&mut self.looking, true) {
             let (servers, done, drill) = (self.servers.clone(), self.done.clone(), self.ground.plan.drill.clone());
             let (known, low) = (self.course.gaps.last_instance().cloned(), self.course.queue.low());
+            if let Some(writer) = self.course.known() {
+                let readers = self.servers.instances.iter().filter(|server| server.name != writer).cloned().collect();
+                let (standing, clock) = (self.way.standing.clone(), self.way.clock);
+                tokio::spawn(async move { standing.keep(clock, readers).await });
+            }
             tokio::spawn(async move { done.send(Event::Looked(now, look(&servers, known, &drill, low).await)) });
         }
         if !std::mem::replace(&mut self.asking_depth, true) {

@@ -35,16 +35,18 @@ pub(super) struct Counts {
 pub(super) async fn count(course: &Course, servers: &Servers, known: Option<Arc<str>>) -> Result<Counts, Problem> {
     let drill = &course.plan.drill;
     let mut writer = servers.writer(known.as_deref()).await?;
-    let queue = tables::rows(&mut writer, Channel::Queue, drill).await?;
-    let direct = tables::rows(&mut writer, Channel::Direct, drill).await?;
-    let total = queue.iter().chain(&direct).map(|(_, count)| count).sum();
+    let (mut queue, mut direct) = (course.queue.tally(), course.direct.tally());
+    tables::rows(&mut writer, Channel::Queue, drill, |seq, count| queue.add(seq, count)).await?;
+    tables::rows(&mut writer, Channel::Direct, drill, |seq, count| direct.add(seq, count)).await?;
+    let (queue, direct) = (queue.end(), direct.end());
+    let total = queue.rows + direct.rows;
     let queue_gap = queue_gap(course, &mut writer).await?;
-    Ok(Counts { queue: course.queue.tally(queue), direct: course.direct.tally(direct), queue_gap, total, instances: Vec::new() })
+    Ok(Counts { queue, direct, queue_gap, total, instances: Vec::new() })
 }
 
 /// Counts on each instance. None keeps the others waiting: what it does not say is not measured.
 pub(super) async fn instances(servers: &Servers, drill: &str, total: i64) -> Vec<(String, Option<i64>)> {
-    join_all(servers.instances.iter().map(|server| async move { (server.name.clone(), shows(server, drill, total).await) })).await
+    join_all(servers.instances.iter().map(|server| async move { (server.name.to_string(), shows(server, drill, total).await) })).await
 }
 
 async fn shows(server: &Server, drill: &str, total: i64) -> Option<i64> {
@@ -84,8 +86,8 @@ async fn queue_gap(course: &Course, writer: &mut sqlx::PgConnection) -> Result<O
 pub(super) fn window(course: &Course, span: &Span) -> (i64, i64) {
     let offset = course.clocks_before.get(course.plan.writer.as_str()).map_or(0, |offset| offset.microseconds / 1000);
     let milliseconds = |at| super::clock::wall(course.anchor, at).as_millisecond() + offset;
-    let from = milliseconds(span.last_good_began) - 1000;
-    let to = span.recovered.as_ref().map_or(i64::MAX / 1_000_000, |(ended, _)| milliseconds(*ended)) + floor(course.delay);
+    let from = milliseconds(span.last_good_sent) - 1000;
+    let to = span.recovered.as_ref().map_or(i64::MAX / 1_000_000, |good| milliseconds(good.received)) + floor(course.delay);
     (from, to)
 }
 

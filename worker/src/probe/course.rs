@@ -185,7 +185,7 @@ impl Course {
         self.note(done.ended, |second| match &done.good {
             Some(good) => {
                 second.committed += 1;
-                second.writer = Some(good.instance.to_string());
+                second.writer = Some(good.taken.instance.to_string());
             }
             None => second.failed += 1,
         });
@@ -193,12 +193,12 @@ impl Course {
         if let Some(good) = &done.good {
             let after = self.found(done.ended).is_some();
             let clocks = if after { &mut self.clocks_after } else { &mut self.clocks_before };
-            let best = clocks.entry(good.instance.clone()).or_insert(good.offset);
+            let best = clocks.entry(good.taken.instance.clone()).or_insert(good.offset);
             if good.offset.uncertainty < best.uncertainty {
                 *best = good.offset;
             }
         }
-        let attempt = Attempt { began: done.began, ended: done.ended, good: done.good.map(|good| good.instance) };
+        let attempt = Attempt { began: done.began, ended: done.ended, good: done.good.map(|good| good.taken), refusals: done.refusals };
         if let Some(place) = self.under_way.get_mut(&seq) {
             *place = Some(attempt);
         }
@@ -276,8 +276,8 @@ impl Course {
         let since = self.ready.unwrap_or(At::MAX);
         let all = || self.missed.iter().filter(|(at, _)| *at >= since);
         let inside = |span: &Span| {
-            let end = span.recovered.as_ref().map_or(At::MAX, |(ended, _)| *ended);
-            all().filter(|(at, _)| *at >= span.last_good_began && *at <= end).map(|(_, missed)| missed).sum()
+            let end = span.recovered.as_ref().map_or(At::MAX, |good| good.received);
+            all().filter(|(at, _)| *at >= span.last_good_sent && *at <= end).map(|(_, missed)| missed).sum()
         };
         (all().map(|(_, missed)| missed).sum(), within.map_or(0, inside))
     }
@@ -350,7 +350,7 @@ impl Course {
 
     /// When the outage ended.
     pub(super) fn recovered_at(&self, now: At) -> Option<At> {
-        self.found(now)?.recovered.as_ref().map(|(ended, _)| *ended)
+        self.found(now)?.recovered.as_ref().map(|good| good.received)
     }
 
     // What people see.

@@ -28,7 +28,6 @@ pub(super) fn empty(drill: &str, clock: Clock) -> ProbeResult {
         accept: Default::default(),
         queue_channel: Default::default(),
         direct_channel: Default::default(),
-        redelivered: 0,
         undrained: 0,
         recovered: 0,
         drained_milliseconds: None,
@@ -54,10 +53,10 @@ pub(super) fn refused(result: ProbeResult, problem: &Problem) -> ProbeResult {
 pub(super) fn seen(course: &Course, clock: Clock) -> ProbeResult {
     let now = clock.now();
     let span = course.found(now).or_else(|| course.gaps.so_far());
-    let recovered = span.and_then(|span| span.recovered.as_ref()).map(|(ended, _)| *ended);
+    let recovered = span.and_then(|span| span.recovered.as_ref()).map(|good| good.received);
     let in_gap = span
         .filter(|_| course.ready.is_some())
-        .map_or(0, |span| course.queue.begun_between(span.last_good_began, recovered.unwrap_or(now)));
+        .map_or(0, |span| course.queue.begun_between(span.last_good_sent, recovered.unwrap_or(now)));
     let (missed_ticks, missed_ticks_in_gap) = course.missed(span);
     let before = course.clocks_before.get(course.plan.writer.as_str()).map(|offset| shown(&course.plan.writer, *offset));
     let after = course.gaps.last_instance().and_then(|name| Some(shown(name, *course.clocks_after.get(name)?)));

@@ -113,13 +113,22 @@ pub(super) enum Channel {
     Direct,
 }
 
-/// How many rows each number has in a channel's table: one entry for each number.
-pub(super) async fn rows(connection: &mut PgConnection, channel: Channel, drill: &str) -> Result<Vec<(i64, i64)>, Problem> {
+/// Gives each number in a channel's table with how many rows it has; kept are none, as there may be millions.
+pub(super) async fn rows(
+    connection: &mut PgConnection,
+    channel: Channel,
+    drill: &str,
+    mut give: impl FnMut(i64, i64),
+) -> Result<(), Problem> {
     let query = match channel {
         Channel::Queue => QUEUE_ROWS,
         Channel::Direct => DIRECT_ROWS,
     };
-    sqlx::query_as::<_, (i64, i64)>(query).bind(drill).persistent(false).fetch(connection).try_collect().await.map_err(problem)
+    let mut rows = sqlx::query_as::<_, (i64, i64)>(query).bind(drill).persistent(false).fetch(connection);
+    while let Some((seq, count)) = rows.try_next().await.map_err(problem)? {
+        give(seq, count);
+    }
+    Ok(())
 }
 
 /// How many rows of both channels this server shows.

@@ -1,5 +1,7 @@
 use durable_write_crds::conditions::drill_reasons;
 
+use super::super::direct::Good;
+use super::super::gap::Taken;
 use super::*;
 
 const DRILL: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
@@ -64,9 +66,11 @@ impl World {
     fn write(&mut self) {
         let now = self.now;
         let seq = self.course.begin_direct(now, std::mem::take(&mut self.missed));
-        let good = self.writer.map(|instance| super::super::direct::Good { instance: instance.into(), offset: OFFSET });
+        let ended = now + Duration::from_millis(5);
+        let taken = |instance: &str| Taken { instance: instance.into(), sent: now, received: ended };
+        let good = self.writer.map(|instance| Good { taken: taken(instance), offset: OFFSET });
         let fate = if good.is_some() { Fate::Confirmed } else { Fate::Refused };
-        self.course.wrote(seq, Done { began: now, ended: now + Duration::from_millis(5), fate, good, problem: None });
+        self.course.wrote(seq, Done { began: now, ended, fate, good, refusals: Vec::new(), problem: None });
     }
 
     /// Goes on for so many seconds, as long as nothing ends.
@@ -253,8 +257,9 @@ fn what_arrives_in_the_later_look_is_late() {
     assert_eq!(world.go_on(25), Next::GoOn);
     world.pipeline = true;
     assert_eq!(world.go_on(10), Next::Count);
-    let all: Vec<(i64, i64)> = (1..=world.course.queue.tally([]).integrity.sent).map(|seq| (seq, 1)).collect();
-    let integrity = world.course.queue.tally(all).integrity;
+    let mut tally = world.course.queue.tally();
+    (1..=world.course.queue.tally().end().integrity.sent).for_each(|seq| tally.add(seq, 1));
+    let integrity = tally.end().integrity;
     assert!(integrity.late > 0 && integrity.lost == 0, "{integrity:?}");
     assert_eq!(world.course.drained, None);
 }
