@@ -246,6 +246,7 @@ fn integrity(probe: &ProbeResult) -> Integrity {
         unknown: a.unknown + b.unknown,
         unexpected: a.unexpected + b.unexpected,
         late: a.late + b.late,
+        undrained: a.undrained + b.undrained,
     }
 }
 

@@ -68,7 +68,9 @@ impl Timeline {
             let (reason, message) = match call.outcome {
                 CallOutcome::Accepted => ("CallAccepted", "the RDS API accepted the failover"),
                 CallOutcome::Refused => ("CallRefused", "the RDS API refused the failover"),
-                CallOutcome::Unclear | CallOutcome::Unknown => ("CallUnclear", "whether the RDS API took the call is not known"),
+                CallOutcome::Unclear | CallOutcome::NotMade | CallOutcome::Unknown => {
+                    ("CallUnclear", "whether the RDS API took the call is not known")
+                }
             };
             self.add(observation(ended, ended, ObservationSource::Operator, reason, message));
         }
