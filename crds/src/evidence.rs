@@ -171,6 +171,8 @@ pub enum CallOutcome {
     Refused,
     /// It may have been made, or taken effect: only the roles can tell.
     Unclear,
+    /// The process that made the claim, which alone may call, did not.
+    NotMade,
     /// Of a newer version.
     #[serde(other)]
     Unknown,

@@ -210,6 +210,16 @@ pub struct ProbeResult {
     pub delay_seconds: i64,
 }
 
+impl ProbeResult {
+    /// How many of its messages can have gone to the dead-letter queue, at the most: what is not in the table, and by what that queue grew, of
+    /// whatever messages. None when that queue could not be read and something is not in the table.
+    #[must_use]
+    pub fn most_dead_lettered(&self) -> Option<i64> {
+        let missing = self.queue_channel.lost.saturating_add(self.queue_channel.undrained).max(0);
+        if missing == 0 { Some(0) } else { self.dead_letter_growth.map(|growth| growth.clamp(0, missing)) }
+    }
+}
+
 /// How a probe ended.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {

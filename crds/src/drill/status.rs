@@ -281,6 +281,9 @@ pub struct Integrity {
     pub unexpected: i64,
     /// Found only after the deadline of the drain.
     pub late: i64,
+    /// Confirmed and not found while messages were still in the queue: neither lost nor written yet.
+    #[serde(default)]
+    pub undrained: i64,
 }
 
 /// How many messages were in the queue, as SQS counts them: about.

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use durable_write_crds::FailoverDrill;
 use durable_write_crds::drill::Phase;
-use durable_write_crds::evidence::{CLAIM_KEY, EVIDENCE_KEY, LABEL};
+use durable_write_crds::evidence::LABEL;
 use durable_write_crds::probe::ProbeState;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -111,10 +111,7 @@ impl Controller {
         let forget = |config_map: &mut ConfigMap| {
             config_map.managed_fields_mut().clear();
             // Only which claims are open matters.
-            for data in config_map.data.iter_mut() {
-                data.retain(|key, _| key == EVIDENCE_KEY || key == CLAIM_KEY);
-                data.values_mut().for_each(String::clear);
-            }
+            config_map.data = None;
         };
         let watched = reflector(writer, watcher(Api::<ConfigMap>::all(client.clone()), selector).modify(forget));
         let claims_stream = logged(watched, "configmaps").map(drop).boxed();

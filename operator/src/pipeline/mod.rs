@@ -46,6 +46,8 @@ use status::{Note, Observed};
 use stores::{Guarded, Stores, Triggers};
 use validate::{Accepted, Children, Refusal};
 
+pub(crate) use status::two_figures;
+
 /// How often a pipeline is looked at when nothing changes in Kubernetes: workers and RDS do not call.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How often numbers are written into a status at the most.

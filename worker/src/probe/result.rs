@@ -162,6 +162,7 @@ mod tests {
             unknown: number,
             unexpected: number,
             late: number,
+            undrained: number,
         };
         let gap = Gap {
             last_good_began: time,
