@@ -76,7 +76,7 @@ impl Kubernetes for World {
         let (drill, status) = (drill.clone(), status.clone());
         let write = move |world: &Self| {
             let found = world.with(|state| state.store.same(&drill)).ok_or(Failure::Missing)?;
-            if found.uid() != drill.uid() {
+            if found.resource_version() != drill.resource_version() {
                 return Err(Failure::Conflict);
             }
             world.put(FailoverDrill { status: Some(status), ..Arc::unwrap_or_clone(found) });

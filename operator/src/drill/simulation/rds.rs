@@ -98,8 +98,8 @@ fn fate(state: &mut State, target: &str) -> Fate {
         _ if state.weather == Weather::Fair => Fate::ToTarget,
         0 => Fate::Refused,
         1 => Fate::Lost,
-        2 => Fate::Nothing,
-        3 | 4 => Fate::Back,
+        2 | 3 => Fate::Nothing,
+        4 | 5 => Fate::Back,
         _ => Fate::ToTarget,
     }
 }
