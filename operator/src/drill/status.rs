@@ -3,7 +3,8 @@
 
 use durable_write_crds::conditions::{drill_reasons as reasons, drill_types, types};
 use durable_write_crds::drill::{
-    ClusterStatus, DrillInstance, DrillQueue, EvidenceConfigMap, EvidenceReference, Integrity, Phase, Recovery, RoleStatus, Verdict,
+    ClusterStatus, Criterion, DrillInstance, DrillQueue, EvidenceConfigMap, EvidenceReference, Integrity, Phase, Recovery, RoleStatus,
+    Verdict,
 };
 use durable_write_crds::evidence::{CallOutcome, Evidence, config_map_name};
 use durable_write_crds::probe::ProbeResult;
@@ -17,6 +18,8 @@ use super::world::Note;
 
 /// The longest message of a condition.
 const LONGEST: usize = 1024;
+/// The longest message of a criterion.
+const LONGEST_CRITERION: usize = 512;
 
 /// Where a drill is that has not ended.
 pub(super) struct Progress<'a> {
@@ -133,7 +136,7 @@ pub(super) fn concluded(drill: &FailoverDrill, evidence: &Evidence, digest: &str
         integrity: probe.map(integrity),
         queue: probe.map(queue),
         instances: probe.map(instances).unwrap_or_default(),
-        criteria: evidence.criteria.clone(),
+        criteria: criteria(evidence),
         evidence: Some(EvidenceReference {
             config_map_ref: EvidenceConfigMap { name: config_map_name(&evidence.claim.drill.name) },
             digest: digest.to_owned(),
@@ -235,6 +238,15 @@ fn summary(lower: i64, upper: Option<i64>) -> String {
     }
 }
 
+/// As long as a status takes; the evidence has all of it.
+fn criteria(evidence: &Evidence) -> Vec<Criterion> {
+    let cut = |criterion: &Criterion| Criterion {
+        message: criterion.message.as_ref().map(|message| message.chars().take(LONGEST_CRITERION).collect()),
+        ..criterion.clone()
+    };
+    evidence.criteria.iter().map(cut).collect()
+}
+
 fn integrity(probe: &ProbeResult) -> Integrity {
     let (a, b) = (&probe.queue_channel, &probe.direct_channel);
     Integrity {
@@ -257,3 +269,6 @@ fn queue(probe: &ProbeResult) -> DrillQueue {
 fn instances(probe: &ProbeResult) -> Vec<DrillInstance> {
     probe.instances.iter().take(16).map(|instance| DrillInstance { name: instance.name.clone(), probe_rows: instance.rows }).collect()
 }
+
+#[cfg(test)]
+mod tests;

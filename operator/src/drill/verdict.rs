@@ -211,7 +211,7 @@ fn ticks(measured: &Measured<'_>) -> Judged {
 
 /// Whether the gap is this drill's failover.
 fn failover(measured: &Measured<'_>) -> Judged {
-    let target = format!("one, to {}", measured.claim.target);
+    let target = measured.claim.target.clone();
     let gap = measured.result.gap.as_ref();
     let another = |message: String| unsound("failover", &target, "another").because(reasons::ANOTHER_FAILOVER, message);
     if let Some(why) = gap.and_then(|gap| strange_gap(gap, measured)).or_else(|| strange_events(measured)) {

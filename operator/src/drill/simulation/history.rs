@@ -32,7 +32,7 @@ pub(super) struct Ended {
     pub(super) verdicts: Vec<(Verdict, String)>,
 }
 
-/// Two drills of one cluster, two operators that are killed again and again, and people.
+/// Two drills of one cluster, one operator or two that are killed again and again, and people.
 pub(super) async fn history(seed: u64) -> Result<Ended, String> {
     let world = World::new(seed, Weather::Foul);
     let settings = settings();
@@ -42,8 +42,14 @@ pub(super) async fn history(seed: u64) -> Result<Ended, String> {
     }
     // Some histories have quick deaths only, and some are nearly quiet.
     let most = [30, 200, 1000, 4000][usize::try_from(world.below(4)).unwrap()];
+    let several = world.below(3) > 0;
     let operators = async {
-        tokio::join!(killed_again_and_again(&world, most, &settings), killed_again_and_again(&world, most, &settings));
+        let other = async {
+            if several {
+                killed_again_and_again(&world, most, &settings).await
+            }
+        };
+        tokio::join!(killed_again_and_again(&world, most, &settings), other);
     };
     let time = async {
         let people = async {

@@ -4,6 +4,7 @@
 mod history;
 mod judge;
 mod kubernetes;
+mod orphans;
 mod probe;
 mod process;
 mod rds;

@@ -119,7 +119,7 @@ impl World {
 
     /// Something on its way: mostly short, now and then as long as it takes to be given up.
     pub(super) async fn travel(&self) {
-        if self.happens(1) { self.sleep(3000, 12_000).await } else { self.sleep(0, 150).await }
+        if self.happens(2) { self.sleep(3000, 12_000).await } else { self.sleep(0, 150).await }
     }
 
     /// Waits until something is so.
