@@ -148,3 +148,6 @@ fn with_lag(mut roles: Vec<RoleStatus>, probe: Option<&ProbeResult>) -> Vec<Role
     }
     roles
 }
+
+#[cfg(test)]
+mod tests;

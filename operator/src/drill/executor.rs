@@ -252,7 +252,9 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         memory.seen.note_once(now, ObservationSource::Operator, &ending.reason, &ending.message);
         let cluster = observed.cluster.found().map(evidence::cluster_status);
         let next = status::ended(drill, ending, cluster, &memory.seen, now);
-        self.write_status(drill, next).await?;
+        if !self.write_status(drill, next).await? {
+            return Ok(Some(SOON));
+        }
         self.clean_up(drill, observed, memory).await
     }
 
@@ -326,7 +328,9 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         memory: &mut Memory,
     ) -> Result<Next, StepError> {
         let next = status::concluded(drill, evidence, digest, self.surroundings.now());
-        self.write_status(drill, next).await?;
+        if !self.write_status(drill, next).await? {
+            return Ok(Some(SOON));
+        }
         self.stop_probe(observed).await?;
         self.free_lease(&evidence.claim.cluster.resource_id, &evidence.claim.drill.uid).await?;
         *memory = Memory::done();
@@ -367,24 +371,23 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
             triggered,
             recovered,
         };
-        self.write_status(drill, status::in_progress(drill, progress, &memory.seen, now)).await
+        self.write_status(drill, status::in_progress(drill, progress, &memory.seen, now)).await.map(drop)
     }
 
-    /// Writes the status if it changed, and tells of it.
-    async fn write_status(&self, drill: &FailoverDrill, next: FailoverDrillStatus) -> Result<(), Failure> {
+    /// Writes the status if it changed, and tells of it. False: the drill is not as it was read, so that the next look decides anew.
+    async fn write_status(&self, drill: &FailoverDrill, next: FailoverDrillStatus) -> Result<bool, Failure> {
         if drill.status.as_ref() == Some(&next) {
-            return Ok(());
+            return Ok(true);
         }
         match self.kubernetes.write_status(drill, &next).await {
             Ok(()) => {}
-            // Deleted meanwhile.
-            Err(Failure::Missing) => return Ok(()),
+            Err(Failure::Missing | Failure::Conflict) => return Ok(false),
             Err(failure) => return Err(failure),
         }
         for note in status::notes(drill.status.as_ref(), &next) {
             self.kubernetes.publish(drill, note).await;
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -90,21 +90,28 @@ pub(super) fn pod(ready: bool) -> Pod {
     let mut pod = build::pod(&drill(), &pins(), &settings(), second(3)).unwrap();
     pod.metadata.uid = Some("pod-uid".to_owned());
     pod.metadata.creation_timestamp = Some(Time(second(3)));
-    let state = ContainerState { running: Some(ContainerStateRunning::default()), ..ContainerState::default() };
-    pod.status = Some(status(state, ready));
+    pod.status = Some(running(ready));
     pod
+}
+
+/// The status of a probe that runs.
+pub(super) fn running(ready: bool) -> PodStatus {
+    status(ContainerState { running: Some(ContainerStateRunning::default()), ..ContainerState::default() }, ready)
 }
 
 /// A probe that has ended with that result.
 pub(super) fn ended(result: &ProbeResult) -> Pod {
+    Pod { status: Some(terminated(result)), ..pod(false) }
+}
+
+/// The status of a probe that has ended with that result.
+pub(super) fn terminated(result: &ProbeResult) -> PodStatus {
     let terminated = ContainerStateTerminated {
         message: Some(serde_json::to_string(result).unwrap()),
         finished_at: Some(Time(result.ended)),
         ..ContainerStateTerminated::default()
     };
-    let mut ended = pod(false);
-    ended.status = Some(status(ContainerState { terminated: Some(terminated), ..ContainerState::default() }, false));
-    ended
+    status(ContainerState { terminated: Some(terminated), ..ContainerState::default() }, false)
 }
 
 fn status(state: ContainerState, ready: bool) -> PodStatus {

@@ -92,7 +92,7 @@ impl Kubernetes for KubernetesApi {
         let patch = serde_json::json!({
             "apiVersion": FailoverDrill::api_version(&()),
             "kind": FailoverDrill::kind(&()),
-            "metadata": {"uid": drill.uid()},
+            "metadata": {"uid": drill.uid(), "resourceVersion": drill.resource_version()},
             "status": status,
         });
         let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(&patch));

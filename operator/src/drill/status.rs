@@ -268,6 +268,7 @@ fn summary(lower: i64, upper: Option<i64>) -> String {
     }
 }
 
+/// As long as a status takes; the evidence has all of it.
 fn integrity(probe: &ProbeResult) -> Integrity {
     let (a, b) = (&probe.queue_channel, &probe.direct_channel);
     Integrity {

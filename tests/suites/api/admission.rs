@@ -22,6 +22,15 @@ async fn who_asked_for_a_drill_cannot_be_forged() {
             assert!(patched.is_err() || patched.unwrap().contains("no change"), "{drill} took {patch}");
         }
     }
+    // As a whole, too.
+    for requested_by in [json!("bob"), json!(null)] {
+        let replace = ["--namespace", &home.name, "replace", "--filename", "-", "--as=alice"];
+        let error =
+            ground.cluster.kubectl_with(replace, &drill("own", &json!({"requestedBy": requested_by})).to_string()).await.unwrap_err();
+        assert!(error.to_string().contains("a drill cannot be changed but for abort"), "{error}");
+    }
+    let requested_by = ["get", "failoverdrill", "own", "nobodys", "--output=jsonpath={.items[*].spec.requestedBy}"];
+    assert_eq!(ground.kubectl(&home, &requested_by).await.unwrap(), "alice");
 }
 
 #[tokio::test]
@@ -89,4 +98,34 @@ async fn only_drill_runners_create_drills_and_only_the_operator_writes_their_sta
     say(ground, &home, "a", &FailoverDrillStatus { verdict: Some(Verdict::Pass), ..FailoverDrillStatus::default() }).await;
     assert_eq!(ground.kubectl(&home, &verdict).await.unwrap(), "Pass");
     ground.kubectl(&home, &["delete", "failoverdrill", "a", "--as=runner"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_create_drills_in_one_namespace_may_do_so_in_no_other_and_administrators_cannot_take_the_right() {
+    let ground = quiet().await;
+    let (home, other) = (ground.namespace().await, ground.namespace().await);
+    bind(ground, &home, "runner", DRILL_RUNNER).await;
+    bind(ground, &other, "admin", "admin").await;
+    create(ground, &home, &drill("a", &json!({})), &["--as=runner"]).await.unwrap();
+    create(ground, &other, &drill("a", &json!({})), &[]).await.unwrap();
+    let error = create(ground, &other, &drill("b", &json!({})), &["--as=runner"]).await.unwrap_err().to_string();
+    assert!(error.contains("cannot create resource \"failoverdrills\""), "{error}");
+    let abort = r#"{"spec": {"abort": true}}"#;
+    for verb in [
+        &["get", "failoverdrill", "a"][..],
+        &["patch", "failoverdrill", "a", "--type=merge", "--patch", abort],
+        &["delete", "failoverdrill", "a"],
+        &["delete", "failoverdrill", "--all"],
+    ] {
+        let error = ground.kubectl(&other, &[verb, &["--as=runner"]].concat()).await.unwrap_err().to_string();
+        assert!(error.contains("Forbidden"), "{verb:?}: {error}");
+    }
+    // Nobody gives rights that they do not have.
+    let role = format!("--clusterrole={DRILL_RUNNER}");
+    let bind_oneself = ["create", "rolebinding", "mine", &role, "--user=admin", "--as=admin"];
+    let error = ground.kubectl(&other, &bind_oneself).await.unwrap_err().to_string();
+    assert!(error.contains("attempting to grant RBAC permissions not currently held"), "{error}");
+    let own_role = ["create", "role", "mine", "--verb=create", "--resource=failoverdrills.durablewrite.dev", "--as=admin"];
+    let error = ground.kubectl(&other, &own_role).await.unwrap_err().to_string();
+    assert!(error.contains("attempting to grant RBAC permissions not currently held"), "{error}");
 }
