@@ -1,6 +1,6 @@
 //! Whether a drill may go on towards its trigger. Pure; asked again at each step until the claim, so that what changed meanwhile counts.
 
-use durable_write_crds::conditions::{drill_reasons as reasons, types};
+use durable_write_crds::conditions::{drill_reasons as reasons, reasons as pipeline_reasons, types};
 use durable_write_crds::evidence::PipelineIdentity;
 use durable_write_crds::{DurableWritePipeline, Duration, FailoverDrill};
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +16,9 @@ use crate::settings::Settings;
 const TAG_PREFIX: &str = "durablewrite.dev/drills.";
 /// The value that opens it to all namespaces.
 const ALL_NAMESPACES: &str = "@all";
+/// So long an outage of the pipeline is waited for: its status is up to 10 s old, and workers that were idle in a failover find it out, and a
+/// writer at once, only by the probe's first message.
+const FLOWS_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What was found fit, and is pinned.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub(super) enum Hindrance {
     End(Ending),
     /// The RDS API does not answer: it may again.
     Unknown(String),
+    /// The pipeline is in an outage that began just now.
+    Outage(String),
 }
 
 impl From<Ending> for Hindrance {
@@ -60,7 +65,7 @@ pub(super) fn check(drill: &FailoverDrill, observed: &Observed, settings: &Setti
     if let Some(not_after) = drill.spec.not_after.as_ref().filter(|not_after| now > not_after.0) {
         return Err(error(reasons::TOO_LATE, format!("notAfter, {}, has passed: create a new drill", not_after.0)).into());
     }
-    let pipeline = pipeline(drill, observed)?;
+    let pipeline = pipeline(drill, observed, now)?;
     let cluster = cluster(pipeline, observed)?;
     opened(drill, cluster, settings)?;
     if let Some(probe) = observed.probe.ours() {
@@ -85,29 +90,36 @@ pub(super) fn identity(pipeline: &DurableWritePipeline) -> PipelineIdentity {
     }
 }
 
-fn pipeline<'a>(drill: &FailoverDrill, observed: &'a Observed) -> Result<&'a DurableWritePipeline, Ending> {
+fn pipeline<'a>(drill: &FailoverDrill, observed: &'a Observed, now: Timestamp) -> Result<&'a DurableWritePipeline, Hindrance> {
     let name = &drill.spec.pipeline_ref.name;
     let Some(pipeline) = observed.pipeline.as_ref().filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
-        return Err(error(reasons::PIPELINE_MISSING, format!("no pipeline {name} is in this namespace: check pipelineRef.name")));
+        return Err(error(reasons::PIPELINE_MISSING, format!("no pipeline {name} is in this namespace: check pipelineRef.name")).into());
     };
-    let not_ready = |what: &str| error(reasons::PIPELINE_NOT_READY, format!("the pipeline {name} {what}"));
+    let not_ready = |what: &str| Err(error(reasons::PIPELINE_NOT_READY, format!("the pipeline {name} {what}")).into());
     if pipeline.spec.suspend {
-        return Err(not_ready("is suspended: set suspend to false and create a new drill"));
+        return not_ready("is suspended: set suspend to false and create a new drill");
     }
     if pipeline.spec.workers.replicas == 0 {
-        return Err(not_ready("has no workers: set workers.replicas and create a new drill"));
+        return not_ready("has no workers: set workers.replicas and create a new drill");
     }
     let conditions = pipeline.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
     match condition(types::READY) {
         Some(ready) if ready.status == "True" => {}
-        Some(ready) => return Err(not_ready(&format!("is not ready ({}): {}", ready.reason, ready.message))),
-        None => return Err(not_ready("has no condition Ready yet: wait for it, for example with kubectl wait")),
+        Some(ready) => return not_ready(&format!("is not ready ({}): {}", ready.reason, ready.message)),
+        None => return not_ready("has no condition Ready yet: wait for it, for example with kubectl wait"),
     }
     // Unknown is no hindrance: the probe finds out by itself.
     match condition(types::FLOWING) {
-        Some(flowing) if flowing.status == "False" => Err(not_ready(&format!("does not flow ({}): {}", flowing.reason, flowing.message))),
-        _ if observed.workers.rolling => Err(not_ready("is being rolled: wait until kubectl get shows it at rest, and create a new drill")),
+        Some(flowing) if flowing.status == "False" => {
+            let what = format!("does not flow ({}): {}", flowing.reason, flowing.message);
+            let new = now.duration_since(flowing.last_transition_time.0) < FLOWS_AGAIN;
+            if new && flowing.reason == pipeline_reasons::DATABASE_OUTAGE {
+                return Err(Hindrance::Outage(format!("the pipeline {name} {what}")));
+            }
+            not_ready(&what)
+        }
+        _ if observed.workers.rolling => not_ready("is being rolled: wait until kubectl get shows it at rest, and create a new drill"),
         _ => Ok(pipeline),
     }
 }
@@ -141,7 +153,7 @@ fn cluster<'a>(pipeline: &DurableWritePipeline, observed: &'a Observed) -> Resul
 }
 
 /// The owner of the cluster decides who may fail it over: by a tag.
-fn opened(drill: &FailoverDrill, cluster: &AuroraCluster, settings: &Settings) -> Result<(), Ending> {
+pub(super) fn opened(drill: &FailoverDrill, cluster: &AuroraCluster, settings: &Settings) -> Result<(), Ending> {
     let namespace = drill.namespace().unwrap_or_default();
     let key = format!("{TAG_PREFIX}{}", settings.cluster_name);
     let value = cluster.tags.get(&key).map(String::as_str).unwrap_or_default();

@@ -135,13 +135,15 @@ fn before_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, setti
     let late = left(drill, now) < SignedDuration::ZERO;
     let pins = match preflight::check(drill, observed, settings, now) {
         Ok(pins) => pins,
-        Err(Hindrance::End(ending)) => return Step::End(ending),
+        Err(Hindrance::End(ending)) => return behind_another(drill, observed, settings, &ending, now).unwrap_or(Step::End(ending)),
+        Err(Hindrance::Outage(trouble)) if late => return Step::End(error(reasons::PIPELINE_NOT_READY, trouble)),
+        Err(Hindrance::Outage(trouble)) => return Step::Wait(before_trigger(observed), reasons::PIPELINE_NOT_READY, trouble),
         Err(Hindrance::Unknown(trouble)) if late || known.silent.is_some_and(|silent| silent >= RDS_SILENCE) => {
             return Step::End(error(reasons::CLUSTER_UNKNOWN, trouble));
         }
         Err(Hindrance::Unknown(trouble)) => return Step::Wait(Phase::Preflight, reasons::CLUSTER_UNKNOWN, trouble),
     };
-    if let Some(step) = lease_step(drill, observed, settings, &pins, now) {
+    if let Some(step) = lease_step(drill, observed, settings, &pins.cluster.resource_id, now) {
         return step;
     }
     match &observed.probe {
@@ -172,20 +174,31 @@ fn given_up(drill: &FailoverDrill) -> Option<Ending> {
     drill.spec.abort.then(|| ending(Verdict::Aborted, reasons::ABORTED, "the drill was aborted before the failover was called for"))
 }
 
+/// Where a drill is that has not triggered.
+fn before_trigger(observed: &Observed) -> Phase {
+    if observed.probe.ours().is_some() { Phase::Baseline } else { Phase::Preflight }
+}
+
+/// What brings the cluster and its pipelines into a state that hinders may be another drill, which this one waits for.
+fn behind_another(drill: &FailoverDrill, observed: &Observed, settings: &Settings, ending: &Ending, now: Timestamp) -> Option<Step> {
+    const PASSING: [&str; 4] =
+        [reasons::CLUSTER_NOT_AVAILABLE, reasons::NO_READER, reasons::TARGET_UNSUITABLE, reasons::PIPELINE_NOT_READY];
+    let cluster = observed.cluster.found().filter(|_| PASSING.contains(&ending.reason.as_str()))?;
+    preflight::opened(drill, cluster, settings).ok()?;
+    lease_step(drill, observed, settings, &cluster.resource_id, now).filter(|step| matches!(step, Step::Wait(Phase::Pending, ..)))
+}
+
 /// What the Lease asks for; none when it is held.
-fn lease_step(drill: &FailoverDrill, observed: &Observed, settings: &Settings, pins: &Pins, now: Timestamp) -> Option<Step> {
+fn lease_step(drill: &FailoverDrill, observed: &Observed, settings: &Settings, resource_id: &str, now: Timestamp) -> Option<Step> {
     let LeaseSeen::Read { lease, holder_gone } = &observed.lease else {
         return Some(Step::Wait(Phase::Preflight, reasons::PROGRESSING, "the Lease of the cluster was not read".to_owned()));
     };
     let (uid, namespace, name) = (drill.uid().unwrap_or_default(), drill.namespace().unwrap_or_default(), drill.name_any());
     let holder = Holder { uid: &uid, namespace: &namespace, name: &name };
-    let lease_name = lease::name(&pins.cluster.resource_id);
+    let lease_name = lease::name(resource_id);
     match lease::standing(lease.as_deref(), *holder_gone, holder, (&settings.namespace, &lease_name), now) {
         Standing::Held => None,
-        Standing::Write(lease) => {
-            let phase = if observed.probe.ours().is_some() { Phase::Baseline } else { Phase::Preflight };
-            Some(Step::WriteLease(lease, phase))
-        }
+        Standing::Write(lease) => Some(Step::WriteLease(lease, before_trigger(observed))),
         Standing::Taken(other) if observed.probe.ours().is_some() || left(drill, now) < needs(drill) => Some(Step::End(error(
             reasons::ANOTHER_DRILL,
             format!("{other} runs on the same Aurora cluster: create a new drill when it has ended"),
@@ -273,7 +286,8 @@ fn after_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, claim:
         let lost = ending(Verdict::Inconclusive, reasons::PROBE_LOST, format!("{why}, so nothing was measured: create a new drill"));
         return stop(if fate.seen { lost } else { unseen(call, Some(why)) });
     }
-    if left(drill, now) < SignedDuration::ZERO {
+    // Counted by the monotonic clock since the claim: a clock that was set ahead is no deadline.
+    if left(drill, now) + SignedDuration::from_millis(known.clock_step) < SignedDuration::ZERO {
         let late = ending(
             Verdict::Inconclusive,
             reasons::DEADLINE_EXCEEDED,
