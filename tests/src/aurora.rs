@@ -11,6 +11,7 @@ mod failover;
 mod ground;
 mod node;
 mod rds;
+mod region;
 mod template;
 mod user;
 
@@ -30,6 +31,7 @@ pub use self::behaviour::{Behaviour, FLAP, Outcome};
 pub use self::command::{Arguments, run};
 pub use self::event::{EventId, Telling};
 pub use self::failover::{Failover, FailoverCalls, Fault, Refused, Timing, Truth};
+pub use self::region::Region;
 
 use self::certificates::Certificates;
 use self::cluster::Cluster;

@@ -47,10 +47,7 @@ impl Servers {
     pub async fn start(address: IpAddr) -> anyhow::Result<Self> {
         let step = Step::begin("starting Aurora and SQS", "4 seconds");
         let listen = vec![Ipv4Addr::LOCALHOST.into(), address];
-        // Open to drills of all namespaces.
-        let tags = BTreeMap::from([(format!("durablewrite.dev/drills.{}", chart::CLUSTER), "@all".to_owned())]);
-        let aurora = AuroraOptions { listen: listen.clone(), advertise: address.to_string(), tags, ..AuroraOptions::default() };
-        let aurora = Aurora::start(aurora);
+        let aurora = start_aurora(address, AuroraOptions::default());
         let (aurora, sqs) = tokio::try_join!(aurora, Sqs::start(&listen, 0))?;
         step.done();
         Ok(Self { aurora, sqs, address })
@@ -61,18 +58,41 @@ impl Servers {
     /// # Errors
     /// A server has no port.
     pub fn access(&self) -> anyhow::Result<Access> {
+        self.access_with(&self.aurora)
+    }
+
+    /// How the queues are reached, and another database.
+    ///
+    /// # Errors
+    /// A server has no port.
+    pub fn access_with(&self, aurora: &Aurora) -> anyhow::Result<Access> {
         let sqs = self.sqs.addresses().last().context("SQS listens nowhere")?;
         Ok(Access {
             address: self.address,
             sqs: format!("http://{sqs}"),
-            rds: self.aurora.rds_endpoint(),
-            aurora: self.aurora.identifier().to_owned(),
-            endpoint: self.aurora.cluster_endpoint(),
-            username: self.aurora.username().to_owned(),
-            password: self.aurora.password().to_owned(),
-            ca: self.aurora.ca_pem().to_owned(),
+            rds: aurora.rds_endpoint(),
+            aurora: aurora.identifier().to_owned(),
+            endpoint: aurora.cluster_endpoint(),
+            username: aurora.username().to_owned(),
+            password: aurora.password().to_owned(),
+            ca: aurora.ca_pem().to_owned(),
         })
     }
+}
+
+/// Starts a database that this machine reaches, and pods at `address`, with the tags of [`open_to`] all namespaces; usually 1 s.
+///
+/// # Errors
+/// Something is missing, or a server does not start.
+pub async fn start_aurora(address: IpAddr, options: AuroraOptions) -> anyhow::Result<Aurora> {
+    let listen = vec![Ipv4Addr::LOCALHOST.into(), address];
+    Aurora::start(AuroraOptions { listen, advertise: address.to_string(), tags: open_to("@all"), ..options }).await
+}
+
+/// The tags with which the owner of an Aurora cluster opens it to drills of these namespaces of the cluster.
+#[must_use]
+pub fn open_to(namespaces: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(format!("durablewrite.dev/drills.{}", chart::CLUSTER), namespaces.to_owned())])
 }
 
 /// The checkout that this program was built from.

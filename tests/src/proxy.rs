@@ -1,6 +1,8 @@
-//! Proxies that place faults: by bytes in front of PostgreSQL ([`tcp`]), by action in front of an AWS endpoint ([`http`]).
+//! Proxies that place faults: by bytes in front of PostgreSQL ([`tcp`]), by action in front of an AWS endpoint ([`http`]), which [`kubernetes`] makes
+//! fit for the Kubernetes API.
 
 pub mod http;
+pub mod kubernetes;
 pub mod tcp;
 
 use std::net::SocketAddr;

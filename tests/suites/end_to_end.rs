@@ -7,10 +7,18 @@ mod changes;
 mod deletion;
 #[path = "end_to_end/drill.rs"]
 mod drill;
-#[path = "end_to_end/drill_kills.rs"]
-mod drill_kills;
-#[path = "end_to_end/drills.rs"]
-mod drills;
+#[path = "end_to_end/drill_failover.rs"]
+mod drill_failover;
+#[path = "end_to_end/drill_others.rs"]
+mod drill_others;
+#[path = "end_to_end/drill_pass.rs"]
+mod drill_pass;
+#[path = "end_to_end/drill_rows.rs"]
+mod drill_rows;
+#[path = "end_to_end/drill_window.rs"]
+mod drill_window;
+#[path = "end_to_end/drills_killed.rs"]
+mod drills_killed;
 #[path = "end_to_end/example.rs"]
 mod example;
 #[path = "end_to_end/faults.rs"]

@@ -1,6 +1,6 @@
 //! Whether a drill may go on towards its trigger. Pure; asked again at each step until the claim, so that what changed meanwhile counts.
 
-use durable_write_crds::conditions::{drill_reasons as reasons, types};
+use durable_write_crds::conditions::{drill_reasons as reasons, reasons as pipeline_reasons, types};
 use durable_write_crds::evidence::PipelineIdentity;
 use durable_write_crds::{DurableWritePipeline, Duration, FailoverDrill};
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +16,9 @@ use crate::settings::Settings;
 const TAG_PREFIX: &str = "durablewrite.dev/drills.";
 /// The value that opens it to all namespaces.
 const ALL_NAMESPACES: &str = "@all";
+/// So long an outage of the pipeline is waited for: its status is up to 10 s old, and workers that were idle in a failover find it out, and a
+/// writer at once, only by the probe's first message.
+const FLOWS_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What was found fit, and is pinned.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub(super) enum Hindrance {
     End(Ending),
     /// The RDS API does not answer: it may again.
     Unknown(String),
+    /// The pipeline is in an outage that began just now.
+    Outage(String),
 }
 
 impl From<Ending> for Hindrance {
@@ -74,7 +79,7 @@ pub(super) fn entitled<'a>(
 pub(super) fn check(drill: &FailoverDrill, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Pins, Hindrance> {
     let cluster = entitled(drill, observed, settings, now)?;
     let pipeline = pipeline(drill, observed)?;
-    ready(pipeline, observed)?;
+    ready(pipeline, observed, now)?;
     if !cluster.is_available() {
         let message = format!("the cluster {} is {}, not available: wait, and create a new drill", cluster.identifier, cluster.status);
         return Err(error(reasons::CLUSTER_NOT_AVAILABLE, message).into());
@@ -107,25 +112,33 @@ fn pipeline<'a>(drill: &FailoverDrill, observed: &'a Observed) -> Result<&'a Dur
     pipeline.ok_or_else(|| error(reasons::PIPELINE_MISSING, format!("no pipeline {name} is in this namespace: check pipelineRef.name")))
 }
 
-fn ready(pipeline: &DurableWritePipeline, observed: &Observed) -> Result<(), Ending> {
-    let not_ready = |what: &str| error(reasons::PIPELINE_NOT_READY, format!("the pipeline {} {what}", pipeline.name_any()));
+fn ready(pipeline: &DurableWritePipeline, observed: &Observed, now: Timestamp) -> Result<(), Hindrance> {
+    let name = pipeline.name_any();
+    let not_ready = |what: &str| Err(error(reasons::PIPELINE_NOT_READY, format!("the pipeline {name} {what}")).into());
     if pipeline.spec.suspend {
-        return Err(not_ready("is suspended: set suspend to false and create a new drill"));
+        return not_ready("is suspended: set suspend to false and create a new drill");
     }
     if pipeline.spec.workers.replicas == 0 {
-        return Err(not_ready("has no workers: set workers.replicas and create a new drill"));
+        return not_ready("has no workers: set workers.replicas and create a new drill");
     }
     let conditions = pipeline.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
     match condition(types::READY) {
         Some(ready) if ready.status == "True" => {}
-        Some(ready) => return Err(not_ready(&format!("is not ready ({}): {}", ready.reason, ready.message))),
-        None => return Err(not_ready("has no condition Ready yet: wait for it, for example with kubectl wait")),
+        Some(ready) => return not_ready(&format!("is not ready ({}): {}", ready.reason, ready.message)),
+        None => return not_ready("has no condition Ready yet: wait for it, for example with kubectl wait"),
     }
     // Unknown is no hindrance: the probe finds out by itself.
     match condition(types::FLOWING) {
-        Some(flowing) if flowing.status == "False" => Err(not_ready(&format!("does not flow ({}): {}", flowing.reason, flowing.message))),
-        _ if observed.workers.rolling => Err(not_ready("is being rolled: wait until kubectl get shows it at rest, and create a new drill")),
+        Some(flowing) if flowing.status == "False" => {
+            let what = format!("does not flow ({}): {}", flowing.reason, flowing.message);
+            let new = now.duration_since(flowing.last_transition_time.0) < FLOWS_AGAIN;
+            if new && flowing.reason == pipeline_reasons::DATABASE_OUTAGE {
+                return Err(Hindrance::Outage(format!("the pipeline {name} {what}")));
+            }
+            not_ready(&what)
+        }
+        _ if observed.workers.rolling => not_ready("is being rolled: wait until kubectl get shows it at rest, and create a new drill"),
         _ => Ok(()),
     }
 }
@@ -155,7 +168,7 @@ fn cluster<'a>(pipeline: &DurableWritePipeline, observed: &'a Observed) -> Resul
 }
 
 /// The owner of the cluster decides who may fail it over: by a tag.
-fn opened(drill: &FailoverDrill, cluster: &AuroraCluster, settings: &Settings) -> Result<(), Ending> {
+pub(super) fn opened(drill: &FailoverDrill, cluster: &AuroraCluster, settings: &Settings) -> Result<(), Ending> {
     let namespace = drill.namespace().unwrap_or_default();
     let key = format!("{TAG_PREFIX}{}", settings.cluster_name);
     let value = cluster.tags.get(&key).map(String::as_str).unwrap_or_default();

@@ -172,6 +172,8 @@ fn before_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, setti
             Step::End(error(reasons::CLUSTER_UNKNOWN, trouble))
         }
         Hindrance::Unknown(trouble) => Step::Wait(Phase::Preflight, reasons::CLUSTER_UNKNOWN, trouble),
+        Hindrance::Outage(trouble) if left < SignedDuration::ZERO => Step::End(error(reasons::PIPELINE_NOT_READY, trouble)),
+        Hindrance::Outage(trouble) => Step::Wait(before_trigger(observed), reasons::PIPELINE_NOT_READY, trouble),
     };
     let cluster = match preflight::entitled(drill, observed, settings, now) {
         Ok(cluster) => cluster,
@@ -187,8 +189,7 @@ fn before_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, setti
         Err(hindrance) => return hindered(hindrance),
     };
     if let Some(lease) = lease {
-        let phase = if observed.probe.ours().is_some() { Phase::Baseline } else { Phase::Preflight };
-        return Step::WriteLease(lease, phase);
+        return Step::WriteLease(lease, before_trigger(observed));
     }
     match &observed.probe {
         ProbeSeen::Foreign => Step::End(error(
@@ -216,6 +217,11 @@ fn given_up(drill: &FailoverDrill) -> Option<Ending> {
         return Some(ending(Verdict::Aborted, reasons::DRILL_DELETED, "the drill was deleted before the failover was called for"));
     }
     drill.spec.abort.then(|| ending(Verdict::Aborted, reasons::ABORTED, "the drill was aborted before the failover was called for"))
+}
+
+/// Where a drill is that has not triggered.
+fn before_trigger(observed: &Observed) -> Phase {
+    if observed.probe.ours().is_some() { Phase::Baseline } else { Phase::Preflight }
 }
 
 /// What is to be written of the Lease; none when it is held. Fails with what there is to do while another drill has it.

@@ -1,6 +1,6 @@
-//! An HTTP proxy in front of an AWS endpoint that counts the calls of each action and places faults by action. It knows the action of the
-//! JSON protocol (header `X-Amz-Target`, SQS) and of the Query protocol (form field `Action`, RDS). Bodies are passed on as they come, so
-//! that it costs little in a benchmark.
+//! An HTTP proxy in front of an endpoint, of AWS mostly, that counts the calls of each action and places faults by action. It knows the action of
+//! the JSON protocol (header `X-Amz-Target`, SQS) and of the Query protocol (form field `Action`, RDS); that of another request is its method and
+//! path. Bodies are passed on as they come, so that it costs little in a benchmark.
 
 mod answer;
 mod forward;
@@ -15,8 +15,10 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::with_port_of_first;
+pub(crate) use forward::serve;
 use plan::Plan;
+
+use super::with_port_of_first;
 
 /// What happens to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +105,8 @@ impl HttpFaultProxy {
             let address = with_port_of_first(*address, &proxy.addresses);
             let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
             proxy.addresses.push(listener.local_addr()?);
-            proxy._listeners.spawn(forward::serve(listener, forwarder.clone()));
+            let forwarder = forwarder.clone();
+            proxy._listeners.spawn(serve(listener, move |request| forwarder.clone().call(request)));
         }
         Ok(proxy)
     }

@@ -15,7 +15,7 @@ const CLUSTER: &[&str] =
 
 /// Installs what every part of the testbed needs.
 pub(super) fn install_all() -> anyhow::Result<()> {
-    install(&[CLUSTER, &["postgresql-15"]].concat())?;
+    install(&[CLUSTER, &["postgresql-15", "libfaketime"]].concat())?;
     install_programs(&[("java", "openjdk-17-jre-headless"), ("mvn", "maven"), ("chromium", "chromium")])
 }
 

@@ -3,8 +3,11 @@
 use anyhow::{Context, ensure};
 use durable_write_crds::drill::{CriterionResult, Phase, Verdict};
 use durable_write_crds::evidence::{self, Claim, Evidence};
+use durable_write_crds::layout::HTTP_PORT;
+use durable_write_crds::probe::ProbeState;
 use durable_write_crds::{FailoverDrill, FailoverDrillStatus};
 use durable_write_testbed::environment::merge;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use serde_json::{Value, json};
@@ -22,27 +25,50 @@ pub struct Drill<'g> {
 }
 
 impl<'g> Drill<'g> {
-    /// Creates a drill that is over as soon as it can be, with these changes of its spec.
+    /// Creates a drill that is over as soon as it can be and costs little, with these changes of its spec, of a pipeline that flows: one that
+    /// is still in the outage of the drill before would be refused.
     pub async fn create(pipeline: &Pipeline<'g>, name: &str, changes: Value) -> Self {
+        pipeline.flows().await;
         let mut spec = json!({
             "pipelineRef": {"name": pipeline.name},
-            "load": {"messagesPerSecond": 20, "warmUp": "2s", "coolDown": "2s"},
+            "load": {"messagesPerSecond": 10, "directWriteInterval": "200ms", "warmUp": "2s", "coolDown": "2s"},
             "objectives": {"recoveryTime": "20s", "backlogDrained": "60s"},
             "deadline": "3m",
         });
         merge(&mut spec, &changes);
-        let manifest = json!({
-            "apiVersion": "durablewrite.dev/v1alpha1", "kind": "FailoverDrill", "metadata": {"name": name}, "spec": spec,
-        });
-        let create = ["create", "--namespace", &pipeline.namespace, "-f", "-"];
-        pipeline.ground.cluster().kubectl_with(create, &manifest.to_string()).await.unwrap();
-        Self {
+        let drill = Self {
             ground: pipeline.ground,
             namespace: pipeline.namespace.clone(),
             name: name.to_owned(),
             drills: pipeline.api(),
             config_maps: pipeline.api(),
-        }
+        };
+        let metadata = json!({"name": name});
+        let object = json!({"apiVersion": "durablewrite.dev/v1alpha1", "kind": "FailoverDrill", "metadata": metadata, "spec": spec});
+        drill.create_object(&object).await;
+        drill
+    }
+
+    async fn create_object(&self, object: &Value) {
+        let create = ["create", "--namespace", &self.namespace, "-f", "-"];
+        self.ground.cluster().kubectl_with(create, &object.to_string()).await.unwrap();
+    }
+
+    /// Deletes it and creates it again as it was, but for its status, as a backup brings it back.
+    pub async fn restore(&self) {
+        let object = self.object().await;
+        self.delete().await;
+        self.create_again(object).await;
+    }
+
+    pub async fn create_again(&self, mut object: FailoverDrill) {
+        object.status = None;
+        object.metadata.resource_version = None;
+        self.create_object(&serde_json::to_value(object).unwrap()).await;
+    }
+
+    pub async fn delete(&self) {
+        self.ground.kubectl(&["--namespace", &self.namespace, "delete", "drill", &self.name]).await;
     }
 
     pub async fn object(&self) -> FailoverDrill {
@@ -90,8 +116,20 @@ impl<'g> Drill<'g> {
         if status.evidence.is_some() {
             let evidence = self.evidence().await;
             assert_eq!((evidence.verdict, evidence.reason.as_str()), (verdict, reason));
+            eprintln!("· {} of {}: {}", self.name, self.namespace, course(&evidence));
         }
         status
+    }
+
+    /// Waits until its probe has seen writes come back for good.
+    pub async fn has_recovered(&self) {
+        let path = format!("/api/v1/namespaces/{}/pods/{}-probe:{HTTP_PORT}/proxy/state", self.namespace, self.name);
+        until(&format!("the probe of {} to see the recovery", self.name), async || {
+            let state: ProbeState = serde_json::from_str(&self.ground.cluster().kubectl(["get", "--raw", &path]).await?)?;
+            ensure!(state.stage == "Recovered", "it is in the stage {}", state.stage);
+            Ok(())
+        })
+        .await;
     }
 
     /// Waits until the claim is made, which is right before the call.
@@ -107,12 +145,33 @@ impl<'g> Drill<'g> {
     /// The evidence, as the digest in the status vouches for it.
     pub async fn evidence(&self) -> Evidence {
         let reference = self.object().await.status.unwrap().evidence.expect("a drill that was claimed has evidence");
-        let map = self.config_maps.get(&reference.config_map_ref.name).await.unwrap();
-        assert_eq!(map.immutable, Some(true));
-        let text = &map.data.unwrap()[evidence::EVIDENCE_KEY];
-        assert_eq!(evidence::digest(text), reference.digest);
-        serde_json::from_str(text).unwrap()
+        assert_eq!(reference.config_map_ref.name, evidence::config_map_name(&self.name));
+        let text = self.evidence_text().await;
+        assert_eq!(evidence::digest(&text), reference.digest);
+        serde_json::from_str(&text).unwrap()
     }
+
+    /// The evidence as it stands there for good.
+    pub async fn evidence_text(&self) -> String {
+        until(&format!("the evidence of {} to be complete", self.name), async || {
+            let map = self.config_maps.get(&evidence::config_map_name(&self.name)).await?;
+            ensure!(map.immutable == Some(true), "it may still change");
+            map.data.unwrap_or_default().remove(evidence::EVIDENCE_KEY).context("it has no document")
+        })
+        .await
+    }
+
+    /// The evidence of a drill that is gone.
+    pub async fn completed_evidence(&self) -> Evidence {
+        serde_json::from_str(&self.evidence_text().await).unwrap()
+    }
+}
+
+/// When what happened, in seconds from the create.
+fn course(evidence: &Evidence) -> String {
+    let since = |at: Timestamp| at.duration_since(evidence.claim.drill.created).as_secs_f64();
+    let entries = evidence.timeline.iter().map(|entry| format!("{} {:.1}", entry.reason, since(entry.at.0)));
+    entries.collect::<Vec<_>>().join(", ")
 }
 
 /// How a criterion came out.

@@ -1,17 +1,21 @@
-//! What the tests stand on: one cluster with the chart installed, one Aurora, and one SQS that workers reach through a fault proxy.
+//! What the tests stand on: one cluster with the chart installed, an Aurora for everybody and small ones for drills, and one SQS that workers
+//! reach through a fault proxy.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::ensure;
-use durable_write_testbed::aurora::{Aurora, Behaviour};
+use durable_write_testbed::aurora::{Aurora, AuroraOptions, Behaviour, Region, Timing};
 use durable_write_testbed::cluster::Cluster;
-use durable_write_testbed::environment::{Access, Environment, Image, RELEASE, SHOP, install, prepare_database, prepare_namespace};
+use durable_write_testbed::environment::{
+    Access, Environment, Image, RELEASE, SHOP, install, open_to, prepare_database, prepare_namespace, start_aurora,
+};
 use durable_write_testbed::proxy::http::HttpFaultProxy;
 use durable_write_testbed::scratch::Scratch;
 use durable_write_testbed::wait;
+use futures::future::try_join_all;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
@@ -22,7 +26,9 @@ pub const SOON: Duration = Duration::from_secs(90);
 /// The ground, as long as a test has a place on it.
 pub struct Ground {
     shared: Arc<Shared>,
-    _places: SemaphorePermit<'static>,
+    /// Its Aurora: one of those for drills, or everybody's.
+    lane: Option<Lane>,
+    _places: Option<SemaphorePermit<'static>>,
 }
 
 /// What all tests share. It ends with the last test that uses it or waits for it: a static would never be dropped, and its folders and
@@ -37,8 +43,32 @@ struct Shared {
 struct Parts {
     environment: Environment,
     proxy: HttpFaultProxy,
+    _region: Region,
+    /// As the environment's, but for the RDS API, which is that of all databases.
+    access: Access,
+    for_drills: Vec<(Aurora, Access)>,
     image: Image,
 }
+
+/// The place of an Aurora for drills, which nobody else has meanwhile.
+struct Lane(usize);
+
+impl Lane {
+    fn take() -> Self {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = taken.iter().position(|taken| !taken).unwrap();
+        taken[free] = true;
+        Self(free)
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner)[self.0] = false;
+    }
+}
+
+static TAKEN: std::sync::Mutex<[bool; LANES]> = std::sync::Mutex::new([false; LANES]);
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -50,22 +80,41 @@ impl Drop for Shared {
 
 /// Waits for the ground to be this test's alone: a fault hits all pipelines, and what is counted must come from one test.
 pub async fn ground() -> Ground {
-    take(PLACES).await
+    take(PLACES, false).await
 }
 
-/// Waits for a place beside another test that places no faults either: most of their time is waiting, and more load than that of two is
-/// too much for two cores.
+/// Waits for a place beside other tests that place no faults either.
 pub async fn common_ground() -> Ground {
-    take(1).await
+    take(1, false).await
 }
 
-const PLACES: u32 = 2;
+/// Waits for an Aurora of the test's own, small but else like everybody's. Its faults hit nobody else.
+pub async fn drill_ground() -> Ground {
+    take(1, true).await
+}
 
-async fn take(places: u32) -> Ground {
+/// Waits for the ground to be this test's alone, and for all Auroras for drills: the first holds the place of all.
+pub async fn drill_grounds() -> [Ground; LANES] {
+    let mut first = Some(take(PLACES, true).await);
+    let shared = first.as_ref().unwrap().shared.clone();
+    let grounds =
+        std::array::from_fn(|_| first.take().unwrap_or_else(|| Ground { shared: shared.clone(), lane: Some(Lane::take()), _places: None }));
+    for ground in &grounds {
+        ground.heal().await;
+    }
+    grounds
+}
+
+/// Most of the time of a test is waiting; more load than that of four is too much for two cores.
+const PLACES: u32 = 4;
+/// How many drills run at a time, as a cluster has one at a time.
+pub const LANES: usize = 4;
+
+async fn take(places: u32, drills: bool) -> Ground {
     static FREE: Semaphore = Semaphore::const_new(PLACES as usize);
     let shared = shared().await;
     let places = FREE.acquire_many(places).await.unwrap();
-    let ground = Ground { shared, _places: places };
+    let ground = Ground { shared, lane: drills.then(Lane::take), _places: Some(places) };
     ground.heal().await;
     ground
 }
@@ -90,12 +139,33 @@ async fn shared() -> Arc<Shared> {
 async fn start(folder: PathBuf) -> anyhow::Result<Parts> {
     let image = async { tokio::task::spawn_blocking(Image::build).await? };
     let (image, environment) = tokio::try_join!(image, Environment::start(&folder))?;
-    let Environment { cluster, access, servers } = &environment;
-    let proxy = HttpFaultProxy::start(&[SocketAddr::new(access.address, 0)], servers.sqs.addresses()[0]).await?;
-    cluster.load_image(image.archive.as_deref().unwrap()).await?;
-    let endpoint = proxy.endpoint();
-    tokio::try_join!(install(cluster, &RELEASE, access, &image, &endpoint), prepare_database(access))?;
-    Ok(Parts { environment, proxy, image })
+    let Environment { cluster, servers, .. } = &environment;
+    let address = environment.access.address;
+    let for_drills = (1..=LANES).map(|number| {
+        // One zone: these failovers are told by RDS-EVENT-0072, everybody's by 0073.
+        let identifier = format!("drills-{number}");
+        start_aurora(address, AuroraOptions { cluster_identifier: identifier, instances: 2, zones: 1, ..AuroraOptions::default() })
+    });
+    let for_drills = try_join_all(for_drills).await?;
+    let region = Region::start(&[address], &[&servers.aurora].into_iter().chain(&for_drills).collect::<Vec<_>>()).await?;
+    let of_all = |access: Access| Access { rds: region.endpoint(), ..access };
+    let access = of_all(servers.access()?);
+    let reach = |aurora: Aurora| {
+        let access = of_all(servers.access_with(&aurora)?);
+        anyhow::Ok((aurora, access))
+    };
+    let for_drills = for_drills.into_iter().map(reach).collect::<anyhow::Result<Vec<_>>>()?;
+    let proxy = HttpFaultProxy::start(&[SocketAddr::new(address, 0)], servers.sqs.addresses()[0]).await?;
+    let databases = async {
+        prepare_database(&access).await?;
+        try_join_all(for_drills.iter().map(|(_, access)| prepare_database(access))).await
+    };
+    let chart = async {
+        cluster.load_image(image.archive.as_deref().unwrap()).await?;
+        install(cluster, &RELEASE, &access, &image, &proxy.endpoint()).await
+    };
+    tokio::try_join!(chart, databases)?;
+    Ok(Parts { environment, proxy, _region: region, access, for_drills, image })
 }
 
 impl Ground {
@@ -104,11 +174,15 @@ impl Ground {
     }
 
     pub fn access(&self) -> &Access {
-        &self.shared.parts.environment.access
+        self.for_drills().map_or(&self.shared.parts.access, |(_, access)| access)
     }
 
     pub fn aurora(&self) -> &Aurora {
-        &self.shared.parts.environment.servers.aurora
+        self.for_drills().map_or(&self.shared.parts.environment.servers.aurora, |(aurora, _)| aurora)
+    }
+
+    fn for_drills(&self) -> Option<&(Aurora, Access)> {
+        self.lane.as_ref().map(|Lane(number)| &self.shared.parts.for_drills[*number])
     }
 
     /// Between workers and SQS; what a test itself calls does not pass it.
@@ -152,14 +226,19 @@ impl Ground {
 
     /// Ends the faults that a test has left, as it does when it fails.
     async fn heal(&self) {
-        self.sqs_proxy().clear();
-        self.aurora().rds_proxy().clear();
-        self.aurora().set_behaviour(Behaviour::default());
-        self.aurora().settled().await;
-        for instance in self.aurora().instances() {
-            self.aurora().instance_proxy(&instance.name).unwrap().heal().await;
+        if self.lane.is_none() {
+            self.sqs_proxy().clear();
         }
-        self.aurora().cluster_proxy().heal().await;
+        let aurora = self.aurora();
+        aurora.rds_proxy().clear();
+        aurora.set_behaviour(Behaviour::default());
+        aurora.set_timing(Timing::default());
+        aurora.set_tags(open_to("@all"));
+        aurora.settled().await;
+        for instance in aurora.instances() {
+            aurora.instance_proxy(&instance.name).unwrap().heal().await;
+        }
+        aurora.cluster_proxy().heal().await;
     }
 }
 

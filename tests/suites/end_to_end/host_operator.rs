@@ -1,26 +1,39 @@
 //! The operator as a process of this machine in the place of its pod: it can be killed at any moment, and its successor runs at once, under
-//! the same name, so that it need not wait for the lease of the dead one.
+//! the same name, so that it need not wait for the lease of the dead one. Its requests to the API server pass a proxy that places faults, and
+//! its wall clock can be set.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Context;
 use durable_write_testbed::environment::RELEASE;
 use durable_write_testbed::process::Process;
+use durable_write_testbed::proxy::http::HttpFaultProxy;
+use durable_write_testbed::proxy::kubernetes::PlainKubernetes;
 use durable_write_testbed::sqs::REGION;
+use durable_write_testbed::tools;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ground::{Ground, until};
 
 const OPERATOR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/../debug/durable-write-operator");
+/// Debian's, for whatever processor; see `man faketime`.
+const FAKE_CLOCK: &str = "/usr/$LIB/faketime/libfaketime.so.1";
 
 /// The operator's process, and what is needed to start it again.
 pub struct HostOperator<'g> {
     ground: &'g Ground,
+    /// Of its Leases.
+    namespace: &'static str,
     folder: TempDir,
-    kubeconfig: PathBuf,
     environment: Vec<(String, String)>,
     process: Option<Process>,
+    faults: HttpFaultProxy,
+    _kubernetes: PlainKubernetes,
 }
 
 impl<'g> HostOperator<'g> {
@@ -28,19 +41,47 @@ impl<'g> HostOperator<'g> {
     pub async fn start(ground: &'g Ground) -> Self {
         let environment = environment(ground).await;
         scale_pod(ground, 0).await;
+        Self::lead(ground, RELEASE.namespace, environment).await
+    }
+
+    /// One that leads beside those that are there, as that of another release does: its Leases are in a namespace that is there and is not
+    /// theirs.
+    pub async fn beside(ground: &'g Ground, namespace: &'static str) -> Self {
+        let account = format!("--serviceaccount={}:{}", RELEASE.namespace, RELEASE.name);
+        let role = ["create", "role", "operator", "--namespace", namespace, "--verb=*", "--resource=leases"];
+        ground.kubectl(&role).await;
+        ground.kubectl(&["create", "rolebinding", "operator", "--namespace", namespace, "--role=operator", &account]).await;
+        let operator = Self::lead(ground, namespace, environment(ground).await).await;
+        let leases = Api::<Lease>::namespaced(ground.cluster().client().await.unwrap(), namespace);
+        until("the other operator to lead", async || {
+            let held = leases.list(&ListParams::default()).await?.items;
+            held.into_iter().find_map(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()).context("nobody leads")
+        })
+        .await;
+        operator
+    }
+
+    async fn lead(ground: &'g Ground, namespace: &'static str, environment: Vec<(String, String)>) -> Self {
+        tokio::task::spawn_blocking(|| tools::apt(&["libfaketime"])).await.unwrap().unwrap();
+        let kubernetes = PlainKubernetes::start(ground.cluster().client().await.unwrap()).await.unwrap();
+        let faults = HttpFaultProxy::start(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))], kubernetes.address()).await.unwrap();
         let folder = TempDir::new().unwrap();
-        let kubeconfig = as_the_operator(&ground.cluster().kubeconfig(), folder.path());
-        let mut operator = Self { ground, folder, kubeconfig, environment, process: None };
+        std::fs::write(kubeconfig(folder.path()), as_the_operator(&faults.endpoint()).to_string()).unwrap();
+        let mut operator = Self { ground, namespace, folder, environment, process: None, faults, _kubernetes: kubernetes };
+        operator.set_clock(0);
         operator.run();
         operator
     }
 
     fn run(&mut self) {
         let mut command = Command::new(OPERATOR);
-        command.args(["--listen", "127.0.0.1:0"]).env("KUBECONFIG", &self.kubeconfig).env("RUST_LOG", "info,kube=warn");
+        command.args(["--listen", "127.0.0.1:0"]).env("KUBECONFIG", kubeconfig(self.folder.path())).env("RUST_LOG", "info,kube=warn");
         command.envs(self.environment.iter().cloned());
+        command.env("POD_NAMESPACE", self.namespace).env("POD_NAME", format!("operator-in-{}", self.namespace));
         let credentials = [("AWS_ACCESS_KEY_ID", "testbed"), ("AWS_SECRET_ACCESS_KEY", "testbed"), ("AWS_REGION", REGION)];
         command.envs(credentials).env("NO_PROXY", "*");
+        command.env("LD_PRELOAD", FAKE_CLOCK).env("FAKETIME_TIMESTAMP_FILE", self.clock());
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         let log = self.folder.path().join("operator.log");
         self.process = Some(Process::start_command("operator", command, &log).unwrap());
     }
@@ -50,6 +91,23 @@ impl<'g> HostOperator<'g> {
         // Dropped, it is killed.
         drop(self.process.take());
         self.run();
+    }
+
+    /// Between it and the API server; an action is a method and a path.
+    pub fn kubernetes(&self) -> &HttpFaultProxy {
+        &self.faults
+    }
+
+    /// Sets its wall clock, so many seconds before or behind the true time.
+    pub fn set_clock(&self, seconds: i64) {
+        // Replaced at once: it is read all the time.
+        let new = self.folder.path().join("clock.new");
+        std::fs::write(&new, format!("{seconds:+}\n")).unwrap();
+        std::fs::rename(new, self.clock()).unwrap();
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.folder.path().join("clock")
     }
 
     /// Gives the place back to the pod.
@@ -80,15 +138,20 @@ async fn environment(ground: &Ground) -> Vec<(String, String)> {
     let deployment: Value = serde_json::from_str(&text).unwrap();
     let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
     let plain = variables.iter().filter_map(|variable| Some((variable["name"].as_str()?, variable["value"].as_str()?)));
-    let own = [("POD_NAMESPACE", RELEASE.namespace), ("POD_NAME", "operator-on-the-host")];
-    plain.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    plain.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn kubeconfig(folder: &Path) -> PathBuf {
+    folder.join("kubeconfig")
 }
 
 /// A kubeconfig with which the API server takes its user for the operator's ServiceAccount, with no more rights than that has.
-fn as_the_operator(administrator: &Path, folder: &Path) -> PathBuf {
-    let mut config: Value = serde_saphyr::from_str(&std::fs::read_to_string(administrator).unwrap()).unwrap();
-    config["users"][0]["user"]["as"] = json!(format!("system:serviceaccount:{}:{}", RELEASE.namespace, RELEASE.name));
-    let path = folder.join("kubeconfig");
-    std::fs::write(&path, serde_saphyr::to_string(&config).unwrap()).unwrap();
-    path
+fn as_the_operator(server: &str) -> Value {
+    let account = format!("system:serviceaccount:{}:{}", RELEASE.namespace, RELEASE.name);
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "operator"}}],
+        "clusters": [{"name": "here", "cluster": {"server": server}}],
+        "users": [{"name": "operator", "user": {"as": account}}],
+    })
 }

@@ -43,7 +43,16 @@ impl<'g> Pipeline<'g> {
         let mut manifest = example().unwrap();
         merge(&mut manifest, &json!({"metadata": {"name": name}, "spec": {"queue": {"name": queue}}}));
         merge(&mut manifest, &json!({"spec": {"target": {"table": {"name": name.replace('-', "_")}}}}));
+        merge(&mut manifest, &json!({"spec": {"database": {"aurora": {"clusterIdentifier": ground.access().aurora}}}}));
         Self::new(ground, namespace, manifest, receives).await
+    }
+
+    /// One to be drilled: ready, in a namespace of its own.
+    pub async fn to_drill(ground: &'g Ground, namespace: &str) -> Self {
+        ground.namespace(namespace).await;
+        let pipeline = Self::like_the_example(ground, namespace, &format!("{namespace}.fifo"), 5).await;
+        pipeline.start().await;
+        pipeline
     }
 
     /// Makes queues and table; the pipeline itself is for the test to apply.
@@ -88,6 +97,17 @@ impl<'g> Pipeline<'g> {
     pub async fn wait(&self, for_: &str) {
         let (object, timeout) = (format!("dwp/{}", self.name), format!("--timeout={}s", SOON.as_secs()));
         self.kubectl(&["wait", &object, &format!("--for={for_}"), &timeout]).await;
+    }
+
+    /// Waits until the status says that rows can be written now. It is made from what workers said up to 10 s ago.
+    pub async fn flows(&self) {
+        until(&format!("{} to be Ready and Flowing", self.name), async || {
+            let conditions = self.object().await.status.unwrap_or_default().conditions;
+            let is_true = |type_| conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True");
+            ensure!(is_true("Ready") && is_true("Flowing"), "{conditions:?}");
+            Ok(())
+        })
+        .await;
     }
 
     pub async fn object(&self) -> DurableWritePipeline {

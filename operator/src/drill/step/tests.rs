@@ -220,6 +220,49 @@ fn another_drill_on_the_cluster_is_waited_for_until_the_deadline() {
 }
 
 #[test]
+fn what_another_drill_does_to_the_cluster_does_not_end_a_drill_that_waits_for_it() {
+    let table: [Change; 3] = [
+        |world| world.cluster().status = "failing-over".to_owned(),
+        |world| world.cluster().instances.iter_mut().for_each(|instance| instance.status = "rebooting".to_owned()),
+        |world| world.observed.pipeline.as_mut().unwrap().status.as_mut().unwrap().conditions[1].status = "False".to_owned(),
+    ];
+    for change in table {
+        let mut world = World::leased();
+        change(&mut world);
+        assert_eq!(ended(world.step()).0, Verdict::Error, "with nobody to wait for");
+        if let LeaseSeen::Read { lease: Some(lease), .. } = &mut world.observed.lease {
+            lease.spec.as_mut().unwrap().holder_identity = Some("other".to_owned());
+        }
+        assert!(matches!(world.step(), Step::Wait(Phase::Pending, reasons::ANOTHER_DRILL, _)), "{:?}", world.step());
+        world.cluster().tags.clear();
+        assert!(matches!(world.step(), Step::End(_)), "to strangers nothing is told of others");
+    }
+}
+
+#[test]
+fn an_outage_of_the_pipeline_that_has_just_begun_is_waited_for_and_triggers_nothing() {
+    for (mut world, phase) in [(World::new(), Phase::Preflight), (World::probing(true), Phase::Baseline)] {
+        let begun = world.now;
+        let flowing = &mut world.observed.pipeline.as_mut().unwrap().status.as_mut().unwrap().conditions[1];
+        (flowing.status, flowing.reason) = ("False".to_owned(), "DatabaseOutage".to_owned());
+        flowing.last_transition_time = Time(begun);
+        world.now = begun + SignedDuration::from_secs(15);
+        assert!(matches!(world.step(), Step::Wait(waits, reasons::PIPELINE_NOT_READY, _) if waits == phase), "{:?}", world.step());
+        world.now = begun + SignedDuration::from_secs(31);
+        assert_eq!(ended(world.step()), (Verdict::Error, reasons::PIPELINE_NOT_READY.to_owned()));
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_ahead_is_no_deadline() {
+    let mut world = World::claimed(5);
+    world.now += SignedDuration::from_hours(1);
+    assert!(matches!(world.step(), Step::Observe(_, true)), "the probe is stopped: {:?}", world.step());
+    world.known.clock_step = 3_600_000;
+    assert!(matches!(world.step(), Step::Observe(_, false)), "{:?}", world.step());
+}
+
+#[test]
 fn a_probe_that_fails_before_the_claim_ends_the_drill() {
     let mut slow = World::probing(false);
     slow.now = second(300);

@@ -33,8 +33,16 @@ pub(super) struct Forwarder {
     state: Arc<Mutex<State>>,
 }
 
-/// Accepts connections until the task is aborted, which closes them.
-pub(super) async fn serve(listener: TcpListener, forwarder: Arc<Forwarder>) {
+/// Accepts connections and answers their requests by `handle` until the task is aborted, which closes them. An error of `handle` closes the
+/// connection without an answer: that is how replies and requests get lost.
+pub(crate) async fn serve<H, F, B>(listener: TcpListener, handle: H)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = anyhow::Result<Response<B>>> + Send + 'static,
+    B: hyper::body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -43,13 +51,8 @@ pub(super) async fn serve(listener: TcpListener, forwarder: Arc<Forwarder>) {
             continue;
         };
         stream.set_nodelay(true).ok();
-        let forwarder = forwarder.clone();
-        let service = service_fn(move |request| {
-            let forwarder = forwarder.clone();
-            async move { forwarder.call(request).await }
-        });
+        let service = service_fn(handle.clone());
         connections.spawn(async move {
-            // An error of the service closes the connection without an answer: that is how replies and requests get lost.
             http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
         });
     }
@@ -65,7 +68,7 @@ impl Forwarder {
         Self { upstream, client, state }
     }
 
-    async fn call(&self, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
+    pub(super) async fn call(self: Arc<Self>, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
         let (action, request) = identify(request).await?;
         let fault = lock(&self.state).call(&action);
         match fault {
@@ -114,7 +117,8 @@ impl Forwarder {
     }
 }
 
-/// The action of a request. Only the Query protocol has it in the body, which is then read.
+/// The action of a request. Only the Query protocol has it in the body, which is then read. A request of neither protocol is known by its
+/// method and path.
 async fn identify(request: Request<Incoming>) -> anyhow::Result<(String, Request<Body>)> {
     if let Some(target) = request.headers().get(TARGET) {
         let target = target.to_str()?;
@@ -125,7 +129,8 @@ async fn identify(request: Request<Incoming>) -> anyhow::Result<(String, Request
     let body = body.collect().await?.to_bytes();
     let form = String::from_utf8_lossy(&body);
     let fields = head.uri.query().unwrap_or_default().split('&').chain(form.split('&'));
-    let action = fields.into_iter().find_map(|field| field.strip_prefix("Action=")).unwrap_or_default().to_owned();
+    let action = fields.into_iter().find_map(|field| field.strip_prefix("Action=")).map(str::to_owned);
+    let action = action.unwrap_or_else(|| format!("{} {}", head.method, head.uri.path()));
     Ok((action, Request::from_parts(head, Either::Right(body.into()))))
 }
 

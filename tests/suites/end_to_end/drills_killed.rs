@@ -1,0 +1,185 @@
+//! The operator in drills: killed at every boundary of a phase, before the claim, between claim and call, before and after the call's effect;
+//! with replies that are lost, with a clock that is set, and with another operator beside it. Each drill calls for at most one failover and
+//! ends with a true verdict.
+
+use anyhow::ensure;
+use durable_write_crds::conditions::drill_reasons as reasons;
+use durable_write_crds::drill::{CriterionResult, Phase, Verdict};
+use durable_write_testbed::proxy::http::{Calls, Extent, HttpFault};
+use futures::future::join_all;
+use serde_json::json;
+
+use crate::drill::{Drill, criterion};
+use crate::ground::{LANES, drill_grounds, until};
+use crate::host_operator::HostOperator;
+use crate::pipeline::Pipeline;
+
+const CALL: &str = "FailoverDBCluster";
+const NAMESPACES: [&str; LANES] = ["kills-1", "kills-2", "kills-3", "kills-4"];
+
+#[tokio::test]
+async fn whatever_befalls_the_operator_a_drill_calls_once_at_most_and_ends_truly() {
+    let grounds = drill_grounds().await;
+    let pipelines = join_all(grounds.iter().zip(NAMESPACES).map(|(ground, namespace)| Pipeline::to_drill(ground, namespace))).await;
+    let lanes: [Lane<'_>; LANES] = std::array::from_fn(|number| Lane { orders: &pipelines[number] });
+    let mut operator = HostOperator::start(&grounds[0]).await;
+    killed_at_every_phase(&lanes, &mut operator).await;
+    let [before_call, after_call, after_claim, before_claim] = killed_in_the_call_and_in_the_claim(&lanes, &mut operator).await;
+    let unknown = async {
+        // Nobody calls after reading a claim: it must be waited for long enough that nothing can come any more.
+        tokio::join!(
+            before_call.ends(0, Verdict::Error, reasons::TRIGGER_UNKNOWN),
+            after_claim.ends(0, Verdict::Error, reasons::TRIGGER_UNKNOWN)
+        )
+    };
+    let known = async {
+        tokio::join!(after_call.passes(), before_claim.passes());
+        replies_are_lost([&lanes[1], &lanes[3]], &operator).await;
+        two_operators_lead([&lanes[1], &lanes[3]]).await;
+    };
+    tokio::join!(unknown, known);
+    the_clock_is_set(&lanes[0], &operator).await;
+    operator.stop().await;
+    for (ground, namespace) in grounds.iter().zip(NAMESPACES) {
+        ground.leave(namespace).await;
+    }
+}
+
+/// A pipeline on an Aurora of its own.
+struct Lane<'g> {
+    orders: &'g Pipeline<'g>,
+}
+
+/// A drill, and how many failovers were called for before it.
+struct Run<'g> {
+    lane: &'g Lane<'g>,
+    drill: Drill<'g>,
+    before: u64,
+}
+
+impl<'g> Lane<'g> {
+    fn failovers(&self) -> u64 {
+        self.orders.ground.aurora().failover_calls().took_effect
+    }
+
+    async fn drill(&'g self, name: &str) -> Run<'g> {
+        Run { before: self.failovers(), drill: Drill::create(self.orders, name, json!({})).await, lane: self }
+    }
+
+    /// The create of a claim: nothing else that the operator makes by POST is a ConfigMap.
+    fn claim(&self) -> String {
+        format!("POST /api/v1/namespaces/{}/configmaps", self.orders.namespace)
+    }
+
+    fn calls(&self) -> Calls {
+        self.orders.ground.aurora().rds_proxy().calls(CALL)
+    }
+}
+
+impl Run<'_> {
+    fn called(&self) -> u64 {
+        self.lane.failovers() - self.before
+    }
+
+    async fn ends(self, calls: u64, verdict: Verdict, reason: &str) {
+        self.drill.ends(verdict, reason).await;
+        assert_eq!(self.called(), calls, "{}", self.drill.name);
+        self.lane.orders.ground.aurora().settled().await;
+    }
+
+    async fn passes(self) {
+        self.ends(1, Verdict::Pass, reasons::OBJECTIVES_MET).await;
+    }
+
+    /// Killed between claim and call, nobody may call any more.
+    async fn ends_truly(self) {
+        let status = self.drill.concluded().await;
+        let called = self.called();
+        match called {
+            0 => assert_eq!(status.verdict, Some(Verdict::Error), "{status:#?}"),
+            1 => assert!(matches!(status.verdict, Some(Verdict::Pass | Verdict::Inconclusive)), "{status:#?}"),
+            _ => panic!("{called} calls: {status:#?}"),
+        }
+        self.lane.orders.ground.aurora().settled().await;
+    }
+}
+
+/// The first drill is at the boundary of a phase at each kill; the others begin later, and are somewhere.
+async fn killed_at_every_phase(lanes: &[Lane<'_>; LANES], operator: &mut HostOperator<'_>) {
+    let mut runs = vec![lanes[0].drill("phases").await];
+    for (number, phase) in [Phase::Pending, Phase::Preflight, Phase::Baseline, Phase::Triggering].into_iter().enumerate() {
+        runs[0].drill.is_in(phase).await;
+        operator.kill();
+        if let Some(lane) = lanes.get(number + 1) {
+            runs.push(lane.drill("somewhere").await);
+        }
+    }
+    runs[0].drill.claimed().await;
+    operator.kill();
+    for phase in [Phase::FailingOver, Phase::Recovering, Phase::Draining, Phase::Concluded] {
+        runs[0].drill.is_in(phase).await;
+        operator.kill();
+    }
+    join_all(runs.into_iter().map(Run::ends_truly)).await;
+}
+
+/// The calls for two failovers and the creates of two claims hang, of each one before its effect and one after it; then the operator is killed.
+async fn killed_in_the_call_and_in_the_claim<'g>(lanes: &'g [Lane<'g>; LANES], operator: &mut HostOperator<'_>) -> [Run<'g>; LANES] {
+    let [before_call, after_call, after_claim, before_claim] = lanes;
+    for (lane, forward) in [(before_call, false), (after_call, true)] {
+        lane.orders.ground.aurora().rds_proxy().place(CALL, HttpFault::Hung { forward }, Extent::Next(1));
+    }
+    for (lane, forward) in [(after_claim, true), (before_claim, false)] {
+        operator.kubernetes().place(&lane.claim(), HttpFault::Hung { forward }, Extent::Next(1));
+    }
+    let hung = |operator: &HostOperator<'_>| {
+        let calls = [before_call, after_call].map(|lane| lane.calls().faulted);
+        let claims = [after_claim, before_claim].map(|lane| operator.kubernetes().calls(&lane.claim()).faulted);
+        calls.into_iter().chain(claims).sum::<u64>()
+    };
+    let before = hung(operator);
+    let runs = join_all(lanes.iter().map(|lane| lane.drill("hung"))).await;
+    until("two calls and two claims to hang", async || {
+        let now = hung(operator) - before;
+        ensure!(now == 4, "{now} do");
+        Ok(())
+    })
+    .await;
+    operator.kill();
+    runs.try_into().unwrap_or_else(|_| panic!("a run on each lane"))
+}
+
+/// Neither is made a second time: not by the SDK, and not by the operator.
+async fn replies_are_lost([call, claim]: [&Lane<'_>; 2], operator: &HostOperator<'_>) {
+    call.orders.ground.aurora().rds_proxy().place(CALL, HttpFault::ReplyLost, Extent::Next(1));
+    operator.kubernetes().place(&claim.claim(), HttpFault::ReplyLost, Extent::Next(1));
+    let lost = (call.calls().faulted, operator.kubernetes().calls(&claim.claim()));
+    let (of_call, of_claim) = tokio::join!(call.drill("lost-reply"), claim.drill("lost-reply"));
+    tokio::join!(of_call.passes(), of_claim.passes());
+    let now = (call.calls().faulted, operator.kubernetes().calls(&claim.claim()));
+    assert_eq!((now.0 - lost.0, now.1.faulted - lost.1.faulted, now.1.received - lost.1.received), (1, 1, 1));
+}
+
+/// As two releases do: each leads by a Lease of its own, and both carry on every drill.
+async fn two_operators_lead(lanes: [&Lane<'_>; 2]) {
+    let other = HostOperator::beside(lanes[0].orders.ground, NAMESPACES[1]).await;
+    let received: Vec<_> = lanes.iter().map(|lane| lane.calls().received).collect();
+    let runs = join_all(lanes.iter().map(|lane| lane.drill("two-operators"))).await;
+    let claims = |lane: &Lane<'_>| other.kubernetes().calls(&lane.claim()).received;
+    join_all(runs.into_iter().map(Run::passes)).await;
+    for (lane, received) in lanes.iter().zip(received) {
+        assert_eq!(lane.calls().received - received, 1);
+    }
+    eprintln!("· claims that the second operator tried: {:?}", lanes.map(claims));
+}
+
+/// By an hour, which is far beyond the deadline.
+async fn the_clock_is_set(lane: &Lane<'_>, operator: &HostOperator<'_>) {
+    let run = lane.drill("clock").await;
+    run.drill.claimed().await;
+    operator.set_clock(3600);
+    let status = run.drill.ends(Verdict::Inconclusive, reasons::CLOCK_STEPPED).await;
+    operator.set_clock(0);
+    assert_eq!(criterion(&status, "clocks"), CriterionResult::Inconclusive);
+    assert_eq!(run.called(), 1);
+}
