@@ -93,7 +93,8 @@ fn the_largest_document_is_well_below_what_a_config_map_holds() {
             writer: Some("w".repeat(63)),
         };
         let seconds = (minute * 60..(minute + 1) * 60).map(second).collect();
-        seen.series.take(&ProbeState { seconds, stage: long(9000), message: long(9000) });
+        let (made, now) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(400 * 60).unwrap());
+        seen.series.take(&ProbeState { seconds, stage: long(9000), message: long(9000) }, made, now);
     }
     let mut result = fixtures::result();
     // A termination message holds no more.

@@ -270,7 +270,7 @@ fn absent(world: &mut World, depths: &[i64]) -> (i64, i64) {
     for visible in depths {
         world.course.saw_depth(world.now, Depth { visible: *visible, in_flight: 1, dead_lettered: None });
     }
-    let (queue, direct) = (world.course.queue.tally([]), world.course.direct.tally([]));
+    let (queue, direct) = (world.course.queue.tally().end(), world.course.direct.tally().end());
     let counts = Counts { queue, direct, queue_gap: None, total: 0, instances: Vec::new() };
     let result = result::completed(&world.course, counts, Clock::start());
     (result.queue_channel.lost, result.undrained)
@@ -281,7 +281,7 @@ async fn what_is_absent_is_lost_only_when_the_queue_has_no_backlog_any_more() {
     let mut world = world();
     world.course.saw_depth(world.now, Depth { visible: 3, in_flight: 2, dead_lettered: None });
     world.go_on(7);
-    let acknowledged = world.course.queue.tally([]).integrity.acknowledged;
+    let acknowledged = world.course.queue.tally().end().integrity.acknowledged;
     assert!(acknowledged > 0 && world.course.is_ready());
     assert_eq!(absent(&mut world, &[]), (0, acknowledged), "nothing is known of the queue");
     assert_eq!(absent(&mut world, &[4000, 3000, 2000]), (0, acknowledged), "it is still being drained");
