@@ -46,7 +46,9 @@ fn read_by(expression: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
 
 async fn metrics_of_a_worker() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, (_state, shown)) = (listener.local_addr().unwrap(), watch::channel(Some(well())));
+    let mut state = well();
+    state.queue.oldest_seen = Some(state.at);
+    let (address, (_state, shown)) = (listener.local_addr().unwrap(), watch::channel(Some(state)));
     let server = tokio::spawn(durable_write_worker::http::serve(listener, shown));
     let (_, metrics) = get(address, "/metrics").await;
     server.abort();

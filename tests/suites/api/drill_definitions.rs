@@ -111,9 +111,17 @@ fn without_identity(text: &str, home: &Home) -> String {
     text.lines().filter(differs).map(|line| line.replace(&home.name, "shop").trim_end().to_owned() + "\n").collect()
 }
 
-const PASSED: &str = include_str!("drills/passed.yaml");
-const RUNNING: &str = include_str!("drills/running.yaml");
-const REFUSED: &str = include_str!("drills/refused.yaml");
+/// What the operator writes, from the snapshots of its unit tests.
+const PASSED: &str = include_str!("../../../operator/src/drill/status/snapshots/durable_write_operator__drill__status__tests__passed.snap");
+const RUNNING: &str =
+    include_str!("../../../operator/src/drill/status/snapshots/durable_write_operator__drill__status__tests__running.snap");
+const REFUSED: &str =
+    include_str!("../../../operator/src/drill/status/snapshots/durable_write_operator__drill__status__tests__refused.snap");
+
+fn status(snapshot: &str) -> FailoverDrillStatus {
+    let (_, text) = snapshot.trim_start_matches("---").split_once("---").unwrap();
+    serde_saphyr::from_str(text).unwrap()
+}
 
 #[tokio::test]
 async fn kubectl_shows_drills_and_waits_for_them() {
@@ -122,9 +130,9 @@ async fn kubectl_shows_drills_and_waits_for_them() {
     for name in ["new", "passed", "refused", "running"] {
         create(ground, &home, &drill(name, &json!({"reason": "Quarterly test"})), &[]).await.unwrap();
     }
-    let [passed, running, refused]: [FailoverDrillStatus; 3] = [PASSED, RUNNING, REFUSED].map(|text| serde_saphyr::from_str(text).unwrap());
-    for (name, status) in [("passed", &running), ("running", &running), ("refused", &refused)] {
-        say(ground, &home, name, status).await;
+    let [passed, running, refused]: [FailoverDrillStatus; 3] = [PASSED, RUNNING, REFUSED].map(status);
+    for (name, told) in [("passed", &running), ("running", &running), ("refused", &refused)] {
+        say(ground, &home, name, told).await;
     }
     let wait = async |condition: &str, drill: &str| {
         ground.kubectl(&home, &["wait", &format!("--for={condition}"), &format!("drill/{drill}"), "--timeout=20s"]).await

@@ -1,11 +1,14 @@
 //! Drills in a cluster whose operator runs: who may have none, and what their metrics say. Whole drills are in the suite `end_to_end`.
 
+use durable_write_crds::FailoverDrill;
 use durable_write_crds::conditions::{reasons, types};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::json;
 
-use crate::ground::{Ground, Home, eventually, ground, manifest, smallest};
-use crate::quiet::{create, drill};
+use crate::ground::{Ground, Home, eventually, ground, manifest, operator_config, smallest};
+use crate::quiet::{create, drill, quiet};
 use crate::rds::Described;
 use crate::workers::Workers;
 
@@ -64,4 +67,29 @@ async fn a_pipeline_that_has_passed_no_drill_is_in_the_metrics_until_it_is_delet
         if metrics.contains(&series("orders")) { Err(metrics) } else { Ok(()) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_status_that_comes_too_late_changes_nothing() {
+    let ground = quiet().await;
+    let home = ground.namespace().await;
+    create(ground, &home, &drill("a", &json!({})), &[]).await.unwrap();
+    let drills = Api::<FailoverDrill>::namespaced(Client::try_from(operator_config(&ground.cluster).await).unwrap(), &home.name);
+    let read = drills.get("a").await.unwrap();
+    // As the operator writes it.
+    let write = async |phase: &str| {
+        let status = json!({
+            "apiVersion": "durablewrite.dev/v1alpha1",
+            "kind": "FailoverDrill",
+            "metadata": {"uid": read.metadata.uid, "resourceVersion": read.metadata.resource_version},
+            "status": {"phase": phase},
+        });
+        drills.patch_status("a", &PatchParams::apply("durable-write-operator").force(), &Patch::Apply(&status)).await
+    };
+    write("Concluded").await.unwrap();
+    match write("Draining").await {
+        Err(kube::Error::Api(status)) => assert_eq!(status.code, 409, "{status:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(drills.get("a").await.unwrap().status.unwrap().phase.unwrap().as_str(), "Concluded");
 }
