@@ -26,7 +26,7 @@ pub fn sqs_client(configuration: &SdkConfig) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::new(configuration)
 }
 
-/// The image has no certificates of its own, so the public roots come with the program.
+/// The public roots come with the program: those of the platform are not read.
 fn https_client() -> anyhow::Result<SharedHttpClient> {
     let trust = TrustStore::empty().with_pem_certificate(crate::database::tls::public_authorities());
     let context = TlsContext::builder().with_trust_store(trust).build()?;

@@ -167,3 +167,22 @@ async fn a_worker_that_is_killed_in_the_outage_loses_and_doubles_nothing() {
     assert_whole(&result);
     assert_eq!(sqs::depth(&pipeline.client, &pipeline.dead_letters.url).await.unwrap().total(), 0);
 }
+
+/// A look at the table that hangs must not make the drain longer than it was.
+#[tokio::test]
+async fn a_lock_on_the_probes_tables_holds_its_messages_up_and_loses_none() {
+    let _turn = turn().await;
+    let cluster = own_cluster(Timing::default()).await;
+    let pipeline = pipeline(&cluster, "probe-locked").await;
+    let _worker = flowing(&pipeline).await;
+    let plan = plan(&cluster);
+    let mut probe = Probe::start(&pipeline, &plan);
+    probe.ready().await;
+    let _failover = cluster.fail_over(Some(&plan.target)).await.unwrap();
+    probe.until_stage("Recovered").await;
+    pipeline.sql("BEGIN; LOCK TABLE durable_write.probe IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT").await;
+    let result = probe.result(END).await;
+    assert_whole(&result);
+    let drained = result.drained_milliseconds.unwrap();
+    assert!((8000..18_000).contains(&drained), "{drained} ms: {result:#?}");
+}

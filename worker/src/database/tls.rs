@@ -67,7 +67,7 @@ impl fmt::Debug for Credentials {
 /// How a connection is opened. The result's debug form shows the password: never log it.
 ///
 /// `authorities` are those of the manifest, or [`default_authorities`]: they are all that is trusted, except that sqlx adds the platform's own
-/// where there are some (`SSL_CERT_FILE`, `SSL_CERT_DIR`, `/etc/ssl`), as in the image, which needs them for AWS.
+/// where there are some (`SSL_CERT_FILE`, `SSL_CERT_DIR`, `/etc/ssl`). Pods have `SSL_CERT_FILE=/dev/null` for that.
 #[must_use]
 pub fn connect_options(
     pipeline: &str,

@@ -25,6 +25,8 @@ use crate::problem::Problem;
 use crate::queue::sqs::{SendFailure, Sqs};
 use crate::queue::{Depth, Queue};
 
+/// How often it is decided how to go on: with each of a thousand events a second it would make the writes late.
+const DECIDE_EVERY: Duration = Duration::from_millis(100);
 /// How long the writer and the queue may take to answer for the first time, and the writer for the last time.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many sends are under way at the most: a queue that hangs must not cost memory without end.
@@ -148,15 +150,19 @@ impl Ground {
             asking_depth: false,
             sends: 0,
         };
+        let mut decide_at = now;
         loop {
             let now = self.clock.now();
             work.course.steps.observe(self.clock.wall(now), Timestamp::now());
-            match work.course.decide(now) {
-                Next::GoOn => {}
-                Next::Refuse(problem) => return result::refused(result::seen(&work.course, self.clock), &problem),
-                Next::Count => break,
+            if now >= decide_at {
+                decide_at = now + DECIDE_EVERY;
+                match work.course.decide(now) {
+                    Next::GoOn => {}
+                    Next::Refuse(problem) => return result::refused(result::seen(&work.course, self.clock), &problem),
+                    Next::Count => break,
+                }
+                self.shown.send_modify(|shown| *shown = Shown { state: work.course.state(), ready: work.course.is_ready() });
             }
-            self.shown.send_modify(|shown| *shown = Shown { state: work.course.state(), ready: work.course.is_ready() });
             work.begin_what_is_due(now);
             tokio::select! {
                 Some(event) = events.recv() => {
@@ -165,7 +171,7 @@ impl Ground {
                         work.take_in(event);
                     }
                 }
-                () = sleep_until(self.clock.instant(work.next_due())) => {}
+                () = sleep_until(self.clock.instant(work.next_due().min(decide_at))) => {}
             }
         }
         self.shown.send_modify(|shown| *shown = Shown { state: work.course.state(), ready: false });

@@ -56,7 +56,9 @@ async fn whatever_fails_probes_and_users_are_written_side_by_side_each_to_its_ow
             let sent = send(&queue, 200, 7, 40);
             send_probes(&queue, 1..=100, OVER);
             send_probes(&queue, 101..=200, over_in(3600));
-            let workers = [Worker::start(fifo, &queue, &database), Worker::start(fifo, &queue, &database)];
+            let mut spec = spec(fifo);
+            spec.workers.connections = [1, 2, 4][random.random_range(0..3)];
+            let workers = [(); 2].map(|()| Worker::start_with(&spec, &queue, &database));
             for _ in 0..3 {
                 sleep(Duration::from_millis(random.random_range(10..2000))).await;
                 let fault = if random.random_bool(0.5) { Writer::Down } else { Writer::Hung };

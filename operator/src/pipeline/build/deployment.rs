@@ -3,8 +3,8 @@
 use durable_write_crds::layout;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec,
+    Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -18,6 +18,7 @@ use crate::settings::Settings;
 const GRACE_SECONDS: i64 = 25 + 30 + 10;
 /// What a worker takes besides the messages it holds.
 const MEMORY_BESIDES_BUDGET: u64 = 64 << 20;
+const AUTHORITIES: &str = "SSL_CERT_FILE";
 const HTTP_PORT_NAME: &str = "http";
 
 pub(super) fn build(pipeline: &Accepted, manifest: &str, settings: &Settings) -> Result<Deployment, BuildError> {
@@ -81,6 +82,16 @@ pub(in crate::pipeline) fn pod(pipeline: &Accepted, manifest: &str, settings: &S
     }
 }
 
+/// The platform team's variables. Of authorities only the manifest's are trusted: the driver would add those of the image to them, and read them
+/// for each connection; those of AWS come with the program.
+fn environment(settings: &Settings) -> Vec<EnvVar> {
+    let mut variables = settings.worker_env.0.clone();
+    if variables.iter().all(|variable| variable.name != AUTHORITIES) {
+        variables.insert(0, EnvVar { name: AUTHORITIES.to_owned(), value: Some("/dev/null".to_owned()), value_from: None });
+    }
+    variables
+}
+
 fn container(pipeline: &Accepted, mounts: Vec<VolumeMount>, settings: &Settings) -> Container {
     let path = |below: &str| format!("{}/{below}", layout::MOUNTS);
     let arguments = ["run", &path(layout::MANIFEST), "--mounts", layout::MOUNTS, "--topology", &path(layout::TOPOLOGY)];
@@ -90,7 +101,7 @@ fn container(pipeline: &Accepted, mounts: Vec<VolumeMount>, settings: &Settings)
         image_pull_policy: Some(settings.worker_image_pull_policy.clone()),
         command: Some(vec!["durable-write-worker".to_owned()]),
         args: Some(arguments.into_iter().map(str::to_owned).collect()),
-        env: Some(settings.worker_env.0.clone()).filter(|variables| !variables.is_empty()),
+        env: Some(environment(settings)),
         ports: Some(vec![ContainerPort {
             name: Some(HTTP_PORT_NAME.to_owned()),
             container_port: layout::HTTP_PORT.into(),
