@@ -98,7 +98,7 @@ pub(super) async fn write(way: Way, known: Option<Arc<str>>, seq: i64) -> Done {
         Err(_) => {
             let fate = if sent.is_some() { Fate::Unknown } else { Fate::Refused };
             let silent = waits_for.into_iter().chain(sent);
-            refusals.extend(silent.map(|(server, asked)| Refusal { server, asked, answered: ended }));
+            refusals.extend(silent.map(|(server, asked)| Refusal { server, asked, ended, silent: true }));
             Done { began, ended, fate, good: None, refusals, problem: None }
         }
     }
@@ -123,7 +123,7 @@ async fn attempt(way: &Way, known: Option<&str>, seq: i64, trace: &mut Trace) ->
                 continue;
             }
         };
-        let Some(Answer { server, asked, answered, said }) = answer else {
+        let Some(Answer { server, asked, ended, said }) = answer else {
             next = others.take();
             if next.is_none() {
                 return Err((Fate::Refused, last));
@@ -134,7 +134,8 @@ async fn attempt(way: &Way, known: Option<&str>, seq: i64, trace: &mut Trace) ->
         let connection = match said {
             Ok(Some(connection)) => connection,
             said => {
-                trace.refusals.push(Refusal { server, asked, answered });
+                let silent = matches!(&said, Err(_) if ended.saturating_sub(asked) >= Duration::from_millis(ATTEMPT_MILLISECONDS));
+                trace.refusals.push(Refusal { server, asked, ended, silent });
                 last = said.err().or(last);
                 continue;
             }
@@ -145,7 +146,7 @@ async fn attempt(way: &Way, known: Option<&str>, seq: i64, trace: &mut Trace) ->
             Ok(good) => return Ok(good),
             Err((fate, problem)) => {
                 trace.sent = None;
-                trace.refusals.push(Refusal { server, asked: sent, answered: way.clock.now() });
+                trace.refusals.push(Refusal { server, asked: sent, ended: way.clock.now(), silent: fate != Fate::Refused });
                 last = Some(problem);
                 if fate != Fate::Refused {
                     return Err((fate, last));

@@ -8,9 +8,9 @@
 //!   refused, as it was still refusing when that arrived.
 //!
 //! So T1 − T0 is at most the one difference (`upper`) and at least the other (`lower`). A write that failed as a whole was refused by every
-//! instance, from its begin to its end. What was not answered within the time-out of an attempt is a refusal that ended then. Writes are taken
-//! in in the order of their begins and overlap, so that one that hangs hides nothing; refusals of writes that began before the last good one
-//! are no part of the outage.
+//! instance, from its begin to its end. Who says nothing until an attempt's time-out refused until then; but as it may be the probe that is
+//! slow, silence tells of T1 only when the instance never answered in the outage. Writes are taken in in the order of their begins and overlap,
+//! so that one that hangs hides nothing; refusals of writes that began before the last good one are no part of the outage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,10 @@ pub(super) struct Refusal {
     /// The instance; empty when whoever is behind the cluster endpoint was asked.
     pub(super) server: Arc<str>,
     pub(super) asked: At,
-    pub(super) answered: At,
+    /// When it answered, or was not waited for any more.
+    pub(super) ended: At,
+    /// It said nothing.
+    pub(super) silent: bool,
 }
 
 /// A stretch of time without a good write.
@@ -57,8 +60,10 @@ pub(super) struct Span {
     last_good_received: At,
     /// When the pinned writer first refused.
     first_refused: Option<At>,
-    /// When each server was last asked that refused; under the empty name when all did.
+    /// When each server was last asked that answered and refused.
     last_asked: BTreeMap<Arc<str>, At>,
+    /// When each server was last asked that said nothing; under the empty name when none took the write.
+    last_asked_in_vain: BTreeMap<Arc<str>, At>,
     failed: u64,
     /// The first good write of the streak that ended it; answered is the first answer of any of them.
     pub(super) recovered: Option<Taken>,
@@ -70,21 +75,22 @@ impl Span {
     }
 
     fn take_in(&mut self, attempt: &Attempt, writer: &str) {
-        for refusal in &attempt.refusals {
-            self.refuse(&refusal.server, refusal.asked, Some(refusal.answered).filter(|_| *refusal.server == *writer));
+        for Refusal { server, asked, ended, silent } in &attempt.refusals {
+            let last_asked = if *silent { &mut self.last_asked_in_vain } else { &mut self.last_asked };
+            latest(last_asked, server, *asked);
+            if **server == *writer {
+                self.stop(*ended);
+            }
         }
         if attempt.good.is_none() {
-            self.refuse(&Arc::default(), attempt.began, Some(attempt.ended));
+            latest(&mut self.last_asked_in_vain, &Arc::default(), attempt.began);
+            self.stop(attempt.ended);
             self.failed += 1;
         }
     }
 
-    fn refuse(&mut self, server: &Arc<str>, asked: At, writer_answered: Option<At>) {
-        let last = self.last_asked.entry(server.clone()).or_insert(asked);
-        *last = asked.max(*last);
-        if let Some(answered) = writer_answered {
-            self.first_refused = Some(self.first_refused.map_or(answered, |first| first.min(answered)));
-        }
+    fn stop(&mut self, at: At) {
+        self.first_refused = Some(self.first_refused.map_or(at, |first| first.min(at)));
     }
 
     /// When the pinned writer could commit nothing more, at the latest.
@@ -94,10 +100,11 @@ impl Span {
 
     /// Until when the instance that took the streak could commit nothing, at least.
     fn still_down(&self) -> Option<At> {
-        let all = self.last_asked.get("").copied();
+        let last = |asked: &BTreeMap<Arc<str>, At>, server: &str| asked.get(server).copied();
+        let all = last(&self.last_asked_in_vain, "");
         let Some(good) = &self.recovered else { return all };
-        let own = self.last_asked.get(&good.instance).copied();
-        all.max(own).map(|asked| asked.min(good.received))
+        let own = last(&self.last_asked, &good.instance).or_else(|| all.max(last(&self.last_asked_in_vain, &good.instance)));
+        own.map(|asked| asked.min(good.received))
     }
 
     /// How long no write was taken, at least.
@@ -124,6 +131,11 @@ impl Span {
             upper_milliseconds: self.upper().map(ceil),
         }
     }
+}
+
+fn latest(last: &mut BTreeMap<Arc<str>, At>, server: &Arc<str>, asked: At) {
+    let last = last.entry(server.clone()).or_insert(asked);
+    *last = asked.max(*last);
 }
 
 /// Good writes in a row, on one instance.

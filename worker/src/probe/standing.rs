@@ -25,7 +25,7 @@ pub(super) struct Answer {
     pub(super) server: Arc<str>,
     /// When that which it answers to was sent.
     pub(super) asked: At,
-    pub(super) answered: At,
+    pub(super) ended: At,
     /// A new connection, if it takes writes.
     pub(super) said: Result<Option<PgConnection>, Problem>,
 }
@@ -50,7 +50,7 @@ impl Standing {
             true => Ok(None),
             false => ask_anew(clock, &mut asked, server, &slot).await,
         };
-        Answer { server: server.name.clone(), asked, answered: clock.now(), said }
+        Answer { server: server.name.clone(), asked, ended: clock.now(), said }
     }
 
     /// Has a connection to each of these servers that is a reader.

@@ -10,8 +10,12 @@ fn taken(instance: &str, sent: u64, received: u64) -> Option<Taken> {
     Some(Taken { instance: instance.into(), sent: ms(sent), received: ms(received) })
 }
 
-fn refusal(server: &str, asked: u64, answered: u64) -> Refusal {
-    Refusal { server: server.into(), asked: ms(asked), answered: ms(answered) }
+fn refusal(server: &str, asked: u64, ended: u64) -> Refusal {
+    Refusal { server: server.into(), asked: ms(asked), ended: ms(ended), silent: false }
+}
+
+fn silence(server: &str, asked: u64, ended: u64) -> Refusal {
+    Refusal { silent: true, ..refusal(server, asked, ended) }
 }
 
 /// Writes begun each 100 ms, each ten milliseconds long: `o` is good on the old writer, `n` on the new one, `x` fails at once, `h` hangs.
@@ -133,6 +137,14 @@ fn a_refusal_before_the_last_good_write_was_answered_says_nothing_of_the_outage(
     // It is refused at 20, but a commit came as late as 50 perhaps.
     let early = vec![refusal("old", 10, 20), refusal("new", 500, 510)];
     assert_eq!(bounds_with(&[(10, 510, None, early)]), (450, 1010));
+}
+
+#[test]
+fn silence_tells_of_the_end_only_when_there_was_no_answer() {
+    let answered = (100, 110, None, vec![refusal("old", 100, 110), refusal("new", 100, 110)]);
+    let silent = (800, 2800, None, vec![silence("old", 800, 2800), silence("new", 800, 2800)]);
+    assert_eq!(bounds_with(&[answered, silent.clone()]), (0, 1010), "the probe may have been slow at 800");
+    assert_eq!(bounds_with(&[(100, 110, None, vec![refusal("old", 100, 110)]), silent]), (690, 1010));
 }
 
 #[test]

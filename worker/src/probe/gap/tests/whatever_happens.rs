@@ -67,7 +67,7 @@ impl World {
         let (mut refusals, mut now) = (Vec::new(), began);
         for (server, sent, answer) in open {
             let Some((answered, yes)) = answer.filter(|(answered, _)| (*answered).max(now) < limit) else {
-                refusals.push(refusal(server, sent, limit));
+                refusals.push(silence(server, sent, limit));
                 now = limit;
                 continue;
             };
@@ -81,9 +81,13 @@ impl World {
                 Some((received, true)) => {
                     return Attempt { began: ms(began), ended: ms(received), good: taken(server, sent, received), refusals };
                 }
-                answer => {
-                    now = answer.map_or(limit, |(received, _)| received);
+                Some((received, false)) => {
+                    now = received;
                     refusals.push(refusal(server, sent, now));
+                }
+                None => {
+                    now = limit;
+                    refusals.push(silence(server, sent, now));
                 }
             }
         }
