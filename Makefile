@@ -23,7 +23,7 @@ test: lint tools ## Everything that CI runs: lint and all tests, on real parts (
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
 soak: tools ## Thirty failovers under load, of the database alone and with workers (about 4 minutes)
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --test aurora --test worker -- --ignored
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --test aurora --test worker --test probe -- --ignored
 
 lint: $(CARGO_DENY) ## Format, clippy, and licences and sources of dependencies
 	cargo fmt --all --check
@@ -46,8 +46,10 @@ image: build ## Build the release image into target/image.tar (first time 15 min
 	$(TESTBED) image --tag $(IMAGE) --archive target/image.tar \
 	  target/release/durable-write-operator target/release/durable-write-worker
 
-crds: ## Write the CustomResourceDefinitions anew, here and in the chart
-	cargo run -p durable-write-crds --bin crdgen -- crds/crds charts/durable-write/definitions
+crds: ## Write the CustomResourceDefinitions anew, here and in the chart, and the schema of the evidence
+	$(BUILD)
+	target/debug/crdgen crds/crds charts/durable-write/definitions
+	target/debug/schemagen > crds/schemas/drill-evidence-v1.json
 
 down: build ## Take down the demo and whatever else the testbed has started
 	$(TESTBED) down

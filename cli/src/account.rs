@@ -167,7 +167,7 @@ impl Account {
                 before: probe.depth.before,
                 peak: probe.depth.peak,
                 after: probe.depth.after,
-                dead_lettered_probes: Some(probe.dead_lettered),
+                dead_lettered_probes: probe.most_dead_lettered().filter(|most| *most == 0),
             }),
             instances: probe.iter().flat_map(|probe| &probe.instances).map(instance).collect(),
             conditions,
@@ -249,6 +249,7 @@ fn sum(one: &Integrity, other: &Integrity) -> Integrity {
         unknown: one.unknown.saturating_add(other.unknown),
         unexpected: one.unexpected.saturating_add(other.unexpected),
         late: one.late.saturating_add(other.late),
+        undrained: one.undrained.saturating_add(other.undrained),
     }
 }
 

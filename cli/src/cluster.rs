@@ -84,7 +84,8 @@ pub fn explain(error: kube::Error, what: &str) -> anyhow::Error {
             "the cluster does not know that kind: is durable-write installed there?"
         }
         kube::Error::Api(status) if status.code == 403 => {
-            "ask whoever runs the cluster for a role of durable-write in this namespace (drills: drill-runner)"
+            "ask whoever runs the cluster for the roles that it takes in this namespace (to run drills: drill-runner of durable-write, to read \
+             pipelines and evidence: view)"
         }
         _ => "",
     };

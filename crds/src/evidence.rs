@@ -2,6 +2,7 @@
 //! canonical JSON (RFC 8785) in one ConfigMap, which becomes immutable when the drill ends.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +27,7 @@ pub fn config_map_name(drill: &str) -> String {
 }
 
 /// What is stored before the failover is called for. Who creates it may call once; who finds it never calls.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// The form of this document: [`SCHEMA`].
@@ -34,6 +35,7 @@ pub struct Claim {
     /// What tells this claim from every other, also after a lost reply.
     pub nonce: String,
     /// When it was made, by the operator's clock.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: Timestamp,
     /// The operator's version.
     pub operator_version: String,
@@ -60,7 +62,7 @@ pub struct Claim {
 }
 
 /// Which drill.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DrillIdentity {
     /// Its namespace.
@@ -70,11 +72,12 @@ pub struct DrillIdentity {
     /// Its uid.
     pub uid: String,
     /// When it was created.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub created: Timestamp,
 }
 
 /// Which pipeline, and which state of its spec.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PipelineIdentity {
     /// Its name.
@@ -90,7 +93,7 @@ pub struct PipelineIdentity {
 }
 
 /// Which pod.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeIdentity {
     /// Its name.
@@ -102,7 +105,7 @@ pub struct ProbeIdentity {
 }
 
 /// What is kept of a drill.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
     /// The form of this document: [`SCHEMA`].
@@ -132,6 +135,7 @@ pub struct Evidence {
     /// Seconds of the probe, for the chart.
     pub series: Series,
     /// When the document was made, by the operator's clock.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub concluded: Timestamp,
     /// The version of the operator that made it.
     pub operator_version: String,
@@ -140,16 +144,18 @@ pub struct Evidence {
 }
 
 /// What became of the call for a failover.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Call {
     /// What is known of it.
     pub outcome: CallOutcome,
     /// When it was begun, by the operator's clock; absent when another process of the operator made it, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub began: Option<Timestamp>,
     /// When it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub ended: Option<Timestamp>,
     /// What the RDS API or the way to it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,7 +163,7 @@ pub struct Call {
 }
 
 /// What is known of a call.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
     /// The RDS API has accepted it.
     Accepted,
@@ -165,13 +171,15 @@ pub enum CallOutcome {
     Refused,
     /// It may have been made, or taken effect: only the roles can tell.
     Unclear,
+    /// The process that made the claim, which alone may call, did not.
+    NotMade,
     /// Of a newer version.
     #[serde(other)]
     Unknown,
 }
 
 /// Seconds of the probe, as the operator could read them.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Series {
     /// The seconds, oldest first; at most [`MOST_SECONDS`].
@@ -179,6 +187,12 @@ pub struct Series {
     /// Why seconds are missing; absent when none is known to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+}
+
+/// The JSON Schema of the [`Evidence`], for those who read it without this crate; `crds/schemas` has it as a file.
+#[must_use]
+pub fn json_schema() -> schemars::Schema {
+    schemars::schema_for!(Evidence)
 }
 
 /// A document in canonical JSON.

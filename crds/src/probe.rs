@@ -4,6 +4,7 @@
 //! milliseconds.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Duration;
@@ -57,7 +58,7 @@ pub const PROBE_ATTRIBUTE: &str = "durable-write-probe";
 
 /// What a probe's message says: the body holds it as JSON, the attribute as text, `<drill>/<seq>/<expires in Unix seconds>`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ProbeMark {
     /// The drill's uid.
     pub drill: String,
@@ -69,7 +70,7 @@ pub struct ProbeMark {
 
 /// The body of a probe's message.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ProbeBody {
     /// The mark, under a name that no producer uses by chance.
     pub durable_write_probe: ProbeMark,
@@ -109,7 +110,7 @@ pub struct ProbeState {
 }
 
 /// One second of a probe.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeSecond {
     /// The second's begin, in Unix seconds.
@@ -127,7 +128,7 @@ pub struct ProbeSecond {
 }
 
 /// What a probe measured; at most [`RESULT_BYTES`] as JSON.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeResult {
     /// The probe's version.
@@ -143,11 +144,14 @@ pub struct ProbeResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When the probe began.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub started: Timestamp,
     /// When the baseline was steady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub ready: Option<Timestamp>,
     /// When the probe ended.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub ended: Timestamp,
     /// The outage, when there was one after the baseline was steady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,9 +168,10 @@ pub struct ProbeResult {
     /// What became of the direct writes.
     #[serde(default)]
     pub direct_channel: Integrity,
-    /// Messages that the pipeline received again after their row was written.
+    /// Acknowledged messages that were not in the table when they were counted, while the queue still had a backlog: they may only be late, and
+    /// are not counted as lost.
     #[serde(default)]
-    pub redelivered: i64,
+    pub undrained: i64,
     /// Unknown writes that were found: not an error.
     #[serde(default)]
     pub recovered: i64,
@@ -182,7 +187,7 @@ pub struct ProbeResult {
     /// By how much the dead-letter queue grew, of whatever messages; absent when it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_growth: Option<i64>,
-    /// Acknowledged probe messages that are not in the table while the dead-letter queue grew.
+    /// Acknowledged probe messages that are not in the table while the dead-letter queue grew: a part of the lost and the undrained.
     #[serde(default)]
     pub dead_lettered: i64,
     /// Begins of direct writes that came late by more than their interval, since the baseline was steady.
@@ -205,8 +210,18 @@ pub struct ProbeResult {
     pub delay_seconds: i64,
 }
 
+impl ProbeResult {
+    /// How many of its messages can have gone to the dead-letter queue, at the most: what is not in the table, and by what that queue grew, of
+    /// whatever messages. None when that queue could not be read and something is not in the table.
+    #[must_use]
+    pub fn most_dead_lettered(&self) -> Option<i64> {
+        let missing = self.queue_channel.lost.saturating_add(self.queue_channel.undrained).max(0);
+        if missing == 0 { Some(0) } else { self.dead_letter_growth.map(|growth| growth.clamp(0, missing)) }
+    }
+}
+
 /// How a probe ended.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
     /// It measured to its end.
     Completed,
@@ -217,35 +232,40 @@ pub enum ProbeOutcome {
     Unknown,
 }
 
-/// The outage that the direct channel saw: from the last good write on the pinned writer to the first of [`STREAK`] good writes after it.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+/// The outage that the direct channel saw: from the last good write on the pinned writer to the first of [`STREAK`] good writes after it, on
+/// one instance.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Gap {
-    /// When the last good write on the pinned writer began.
+    /// When the last good write on the pinned writer was sent: until then it could commit, at least.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub last_good_began: Timestamp,
-    /// When the first failed attempt ended; absent when none failed.
+    /// When the pinned writer first refused a write after that: until then it could commit, at most. Absent when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub first_failed_ended: Option<Timestamp>,
-    /// When the last failed attempt began.
+    /// When the instance that took the good writes was last asked and refused: until then it could not commit, at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_failed_began: Option<Timestamp>,
-    /// When the first good write of the streak ended; absent when writes did not come back.
+    /// When the first good write of the streak was answered; absent when writes did not come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub first_good_ended: Option<Timestamp>,
-    /// Failed attempts in it.
+    /// Attempts in it that no instance took.
     pub failed_attempts: u64,
     /// The instance that took the streak; the pinned writer when no other came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer_after: Option<String>,
-    /// Writes stood still at least so long: start of the last failed attempt − end of the first failed one, at least 0.
+    /// Writes stood still at least so long: `last_failed_began` − `first_failed_ended`, at least 0.
     pub lower_milliseconds: i64,
-    /// Writes stood still at most so long: end of the first good write − start of the last good one. Absent when writes did not come back.
+    /// Writes stood still at most so long: `first_good_ended` − `last_good_began`. Absent when writes did not come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper_milliseconds: Option<i64>,
 }
 
 /// The accept side of the queue channel, since the baseline was steady.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceptSide {
     /// Sends that were begun.
@@ -261,7 +281,7 @@ pub struct AcceptSide {
 }
 
 /// Depths of the queue.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DepthSeen {
     /// At the end of the baseline.
@@ -276,7 +296,7 @@ pub struct DepthSeen {
 }
 
 /// One clock against another.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClockOffset {
     /// The instance whose clock it is.
@@ -288,7 +308,7 @@ pub struct ClockOffset {
 }
 
 /// What one instance shows at the end.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceRows {
     /// The instance's identifier.
@@ -318,6 +338,15 @@ mod tests {
         assert_eq!(ProbeMark::read("copied by a tracing bridge", &body), None);
         assert_eq!(ProbeMark::read(&mark.attribute(), r#"{"id": 7}"#), None);
         assert_eq!(ProbeMark::read(&ProbeMark { seq: 8, ..mark }.attribute(), &body), None);
+    }
+
+    #[test]
+    fn what_a_newer_probe_adds_to_the_body_does_not_make_its_message_a_users() {
+        let body = format!(
+            r#"{{"durableWriteProbe": {{"drill": "{}", "seq": 7, "expires": 1800000000, "channel": "b"}}, "version": 2}}"#,
+            mark().drill
+        );
+        assert_eq!(ProbeMark::read(&mark().attribute(), &body), Some(mark()));
     }
 
     #[test]

@@ -23,3 +23,11 @@ fn the_definitions_in_the_repository_and_in_the_chart_are_the_ones_that_crdgen_w
     }
     assert_eq!(compared, 4);
 }
+
+#[test]
+fn the_schema_of_the_evidence_in_the_repository_is_the_one_that_schemagen_prints() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_schemagen")).output().unwrap();
+    assert!(printed.status.success());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/drill-evidence-v1.json");
+    assert!(std::fs::read(&file).unwrap_or_default() == printed.stdout, "{} is not what schemagen prints: run `make crds`", file.display());
+}

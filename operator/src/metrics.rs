@@ -1,13 +1,10 @@
-//! The operator's own metrics. Labels have few values: never a pipeline's name, but for what the last drills of a pipeline found.
+//! The operator's own metrics. Labels have few values: never a pipeline's name, but for those that can be
+//! drilled, and what their last drills found.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use durable_write_crds::FailoverDrill;
-use durable_write_crds::conditions::drill_types;
-use durable_write_crds::drill::Verdict;
-use kube::ResourceExt;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -46,39 +43,32 @@ struct VerdictLabel {
     verdict: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct PipelineLabel {
-    namespace: String,
-    pipeline: String,
+    pub(crate) namespace: String,
+    pub(crate) pipeline: String,
 }
 
-/// What the drills that are there have found: from their status, so that a restart loses nothing.
+/// What drills have found, from what is in Kubernetes, so that a restart loses nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct DrillMetrics {
     /// Drills that measure now.
     pub(crate) running: usize,
-    verdicts: HashMap<String, i64>,
-    /// The last one that passed, of each pipeline: when it ended, in Unix seconds, and the upper bound of its recovery time, in seconds.
-    passed: HashMap<PipelineLabel, (i64, Option<f64>)>,
+    /// Drills that have ended, by verdict.
+    pub(crate) verdicts: HashMap<String, i64>,
+    /// Each pipeline that can be drilled.
+    pub(crate) pipelines: Vec<(PipelineLabel, Drilled)>,
 }
 
-impl DrillMetrics {
-    /// Counts a drill that has ended.
-    pub(crate) fn add(&mut self, drill: &FailoverDrill) {
-        let Some(status) = &drill.status else { return };
-        let verdict = status.verdict.unwrap_or(Verdict::Unknown);
-        *self.verdicts.entry(verdict.as_str().to_owned()).or_default() += 1;
-        let complete = status.conditions.iter().find(|condition| condition.type_ == drill_types::COMPLETE);
-        let (Verdict::Pass, Some(complete)) = (verdict, complete) else { return };
-        let label = PipelineLabel { namespace: drill.namespace().unwrap_or_default(), pipeline: drill.spec.pipeline_ref.name.clone() };
-        let ended = complete.last_transition_time.0.as_second();
-        let upper = status.recovery.as_ref().and_then(|recovery| recovery.upper_bound_milliseconds);
-        let recovery = upper.and_then(|upper| u64::try_from(upper).ok()).map(|upper| Duration::from_millis(upper).as_secs_f64());
-        let last = self.passed.entry(label).or_insert((ended, recovery));
-        if last.0 < ended {
-            *last = (ended, recovery);
-        }
-    }
+/// What is known of the drills of one pipeline; times are Unix seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Drilled {
+    /// When the pipeline was created.
+    pub(crate) created: i64,
+    /// When the last drill that passed ended; none: no drill of it has passed.
+    pub(crate) passed: Option<i64>,
+    /// The upper bound of the recovery time in that drill, in seconds.
+    pub(crate) recovery: Option<f64>,
 }
 
 /// The operator's metrics.
@@ -90,6 +80,7 @@ pub(crate) struct Metrics {
     pipelines: Family<ReadyLabel, Gauge>,
     drills_running: Gauge,
     drills_concluded: Family<VerdictLabel, Gauge>,
+    pipeline_created: Family<PipelineLabel, Gauge>,
     drill_passed: Family<PipelineLabel, Gauge>,
     drill_recovery: Family<PipelineLabel, Gauge<f64, AtomicU64>>,
 }
@@ -109,15 +100,36 @@ impl Default for Metrics {
         registry.register("drills_running", "Drills that measure now", drills_running.clone());
         let drills_concluded = Family::default();
         registry.register("drills_concluded", "Drills that have ended and are still there, by verdict", drills_concluded.clone());
+        let pipeline_created = Family::default();
+        registry.register(
+            "pipeline_created_timestamp_seconds",
+            "When a pipeline that can be drilled was created",
+            pipeline_created.clone(),
+        );
         let drill_passed = Family::default();
-        registry.register("drill_last_passed_timestamp_seconds", "When the last passed drill of a pipeline ended", drill_passed.clone());
+        registry.register(
+            "drill_last_passed_timestamp_seconds",
+            "When the last passed drill of a pipeline that can be drilled ended; 0 when none has passed",
+            drill_passed.clone(),
+        );
         let drill_recovery = Family::default();
         registry.register(
             "drill_last_passed_recovery_seconds",
             "The upper bound of the recovery time in the last passed drill of a pipeline",
             drill_recovery.clone(),
         );
-        Self { registry, reconciliations, seconds, writes, pipelines, drills_running, drills_concluded, drill_passed, drill_recovery }
+        Self {
+            registry,
+            reconciliations,
+            seconds,
+            writes,
+            pipelines,
+            drills_running,
+            drills_concluded,
+            pipeline_created,
+            drill_passed,
+            drill_recovery,
+        }
     }
 }
 
@@ -148,14 +160,16 @@ impl Metrics {
     fn show(&self, drills: DrillMetrics) {
         self.drills_running.set(i64::try_from(drills.running).unwrap_or(i64::MAX));
         self.drills_concluded.clear();
+        self.pipeline_created.clear();
         self.drill_passed.clear();
         self.drill_recovery.clear();
         for (verdict, count) in drills.verdicts {
             self.drills_concluded.get_or_create(&VerdictLabel { verdict }).set(count);
         }
-        for (label, (ended, recovery)) in drills.passed {
-            self.drill_passed.get_or_create(&label).set(ended);
-            if let Some(recovery) = recovery {
+        for (label, drilled) in drills.pipelines {
+            self.pipeline_created.get_or_create(&label).set(drilled.created);
+            self.drill_passed.get_or_create(&label).set(drilled.passed.unwrap_or(0));
+            if let Some(recovery) = drilled.recovery {
                 self.drill_recovery.get_or_create(&label).set(recovery);
             }
         }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
 use kube::Client;
-use kube::runtime::reflector::Store;
 
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -14,7 +13,7 @@ use crate::{drill, http, leader, pipeline};
 /// What the HTTP port serves.
 struct Served {
     pipelines: pipeline::View,
-    drills: Store<drill::Guarded>,
+    drills: drill::View,
     metrics: Arc<Metrics>,
     leads: AtomicBool,
 }
@@ -22,12 +21,11 @@ struct Served {
 impl http::Served for Served {
     /// Who waits for its turn to lead is ready to: it has no watches.
     fn ready(&self) -> bool {
-        !self.leads.load(Ordering::Relaxed)
-            || (self.pipelines.ready() && self.drills.wait_until_ready().now_or_never().is_some_and(|result| result.is_ok()))
+        !self.leads.load(Ordering::Relaxed) || (self.pipelines.ready() && self.drills.ready())
     }
 
     fn metrics(&self) -> String {
-        self.metrics.encode(self.pipelines.conditions_ready(), drill::metrics(&self.drills.state()))
+        self.metrics.encode(self.pipelines.conditions_ready(), self.drills.metrics(&self.pipelines.all()))
     }
 }
 
@@ -44,7 +42,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::default());
     let drills = drill::Controller::new(&client, &rds, &settings, Arc::clone(&metrics));
     let pipelines = pipeline::Controller::new(client.clone(), rds, settings.clone(), Arc::clone(&metrics), drills.drills());
-    let served = Arc::new(Served { pipelines: pipelines.view(), drills: drills.drills(), metrics, leads: AtomicBool::new(false) });
+    let served = Arc::new(Served { pipelines: pipelines.view(), drills: drills.view(), metrics, leads: AtomicBool::new(false) });
     let shutdown = shutdown.boxed().shared();
     let server = http::serve(settings.listen, Arc::clone(&served), shutdown.clone()).await?;
     leader::lead(&client, &settings, shutdown.clone(), || async {

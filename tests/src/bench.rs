@@ -3,6 +3,7 @@
 
 mod consumer;
 mod drain;
+mod drill;
 mod failover;
 mod ground;
 mod report;
@@ -23,6 +24,8 @@ enum What {
     Drain(drain::Arguments),
     /// Fail the writer over and over, under load
     Failover(failover::Arguments),
+    /// Empty full queues without and with the probe of a drill beside it
+    Drill(drill::Arguments),
 }
 
 /// Measures, and prints a table.
@@ -33,5 +36,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.what {
         What::Drain(arguments) => drain::run(arguments).await,
         What::Failover(arguments) => failover::run(arguments).await,
+        What::Drill(arguments) => drill::run(arguments).await,
     }
 }

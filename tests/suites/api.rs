@@ -17,6 +17,8 @@ mod definitions;
 mod deletion;
 #[path = "api/drill_definitions.rs"]
 mod drill_definitions;
+#[path = "api/drills.rs"]
+mod drills;
 #[path = "api/evidence.rs"]
 mod evidence;
 #[path = "api/ground.rs"]

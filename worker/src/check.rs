@@ -25,7 +25,7 @@ const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Arguments {
     #[command(flatten)]
     files: Files,
-    /// Look also whether failover drills can run: their tables, and the right to send to the queue
+    /// Look also at what failover drills need: whether their tables are there, and the right to send among those that are printed
     #[arg(long)]
     drills: bool,
 }

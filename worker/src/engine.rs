@@ -173,7 +173,7 @@ pub enum Effect {
         /// The rows, in order.
         rows: Vec<Arc<Record>>,
     },
-    /// Write these messages of a probe in one statement, on a connection of its own if need be.
+    /// Write these messages of a probe in one statement.
     WriteProbes {
         /// The statement's number.
         write: u64,
@@ -240,7 +240,7 @@ impl Engine {
             decoder,
             messages: Messages::new(fifo),
             lanes: BTreeMap::new(),
-            probes: Probes::default(),
+            probes: Probes::new(now),
             receiving: Receiving::new(now),
             acknowledging: Acknowledging::default(),
             breaker: Breaker::default(),
@@ -301,7 +301,7 @@ impl Engine {
         let wishes = [
             self.lanes_wake_at(now),
             self.flow_wake_at(),
-            self.probes.wake_at(),
+            self.probes_wake_at(now),
             self.acknowledging.wake_at(self.settings.max_wait),
             self.receiving.wake_at(now),
         ];

@@ -2,7 +2,7 @@
 //! about the drill: it needs no caller, finds the outage by itself and leaves its result as the pod's termination message.
 //!
 //! What it saw is kept apart from how it was seen: the ledger, the gap, the course and the clock decide and know no I/O; servers, direct
-//! writes, tables and the port do it.
+//! writes, standing connections, tables and the port do it.
 
 mod clock;
 mod conduct;
@@ -11,9 +11,11 @@ mod course;
 mod direct;
 mod gap;
 mod ledger;
+mod look;
 mod port;
 mod result;
 mod servers;
+mod standing;
 mod tables;
 
 use std::net::SocketAddr;
@@ -74,7 +76,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     let ground = match ground(&arguments, clock, shown).await {
         Ok(ground) => ground,
         Err(problem) => {
-            result::leave(result::of_plan(&plan, clock, &problem), &arguments.result)?;
+            result::leave(result::refused(result::empty(&plan.drill, clock), &problem), &arguments.result)?;
             return Ok(ExitCode::SUCCESS);
         }
     };

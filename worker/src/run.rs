@@ -239,10 +239,20 @@ enum Statement {
     WriteProbes(u64, Vec<Arc<Record>>),
 }
 
+impl Statement {
+    /// What it means that there is no connection for it: for a probe's messages never more than that they must wait.
+    fn unreached(&self, error: WriteError) -> WriteError {
+        match self {
+            Self::Prepare | Self::Write(..) => error,
+            Self::WriteProbes(..) => WriteError { class: Class::Reconnect, ..error },
+        }
+    }
+}
+
 async fn carry_out_statement<S: Sink>(sink: &S, connection: &mut Option<S::Connection>, statement: &Statement) -> Result<u64, WriteError> {
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(sink.connect().await?),
+        None => connection.insert(sink.connect().await.map_err(|error| statement.unreached(error))?),
     };
     match statement {
         Statement::Prepare => sink.prepare(connection).await.map(|()| 0),

@@ -80,7 +80,6 @@ fn measured(probe: &ProbeResult) -> Vec<(&'static str, String)> {
         facts.push(("Failed attempts in the gap", gap.failed_attempts.to_string()));
     }
     facts.push(("Longest time without a row of the queue", or_unknown(probe.queue_gap_milliseconds.map(length))));
-    facts.push(("Messages received again after their row was written", probe.redelivered.to_string()));
     facts.push(("Writes without an answer that were found", probe.recovered.to_string()));
     facts.push(("Ticks missed by the probe, in the gap", format!("{}, {}", probe.missed_ticks, probe.missed_ticks_in_gap)));
     facts.push(("Clock of the probe stepped by", length(probe.clock_step_milliseconds)));

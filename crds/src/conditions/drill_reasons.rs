@@ -35,6 +35,11 @@ pub const CLOCKS_UNCERTAIN: &str = "ClocksUncertain";
 /// The drill's deadline passed before it was measured.
 pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
+/// Messages were still in the queue when the time for the drain was over.
+pub const BACKLOG_NOT_DRAINED: &str = "BacklogNotDrained";
+/// Whether messages of the probe went to the dead-letter queue cannot be told.
+pub const DEAD_LETTERS_UNKNOWN: &str = "DeadLettersUnknown";
+
 // Aborted.
 
 /// `spec.abort` was set.
@@ -82,6 +87,10 @@ pub const ANOTHER_CONSUMER: &str = "AnotherConsumer";
 pub const WRITER_DIFFERS: &str = "WriterDiffers";
 /// The cluster or the pipeline changed between the preflight and the trigger.
 pub const CHANGED_BEFORE_TRIGGER: &str = "ChangedBeforeTrigger";
+/// The Kubernetes API refused what the drill needs: its message says what.
+pub const KUBERNETES_REFUSED: &str = "KubernetesRefused";
+/// The claim was made too late, so the RDS API was not called.
+pub const NOT_CALLED: &str = "FailoverNotCalled";
 /// The RDS API refused the failover.
 pub const REFUSED: &str = "FailoverRefused";
 /// Whether the failover was called for cannot be known, and none was seen.
@@ -90,5 +99,9 @@ pub const TRIGGER_UNKNOWN: &str = "TriggerUnknown";
 pub const NO_FAILOVER_SEEN: &str = "NoFailoverSeen";
 /// A drill of this name has run before.
 pub const NAME_USED_BEFORE: &str = "NameUsedBefore";
+/// The claim was deleted while the drill ran.
+pub const EVIDENCE_MISSING: &str = "EvidenceMissing";
+/// The evidence of a drill of this name is of a form that this version of the operator does not know.
+pub const EVIDENCE_UNREADABLE: &str = "EvidenceUnreadable";
 /// A ConfigMap with the name of the drill's evidence is somebody else's.
 pub const EVIDENCE_NAME_TAKEN: &str = "EvidenceNameTaken";

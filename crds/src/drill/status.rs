@@ -84,7 +84,7 @@ pub struct FailoverDrillStatus {
 macro_rules! open_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name {
             $($(#[$variant_doc])* $variant,)+
             /// A value of a newer version.
@@ -281,6 +281,9 @@ pub struct Integrity {
     pub unexpected: i64,
     /// Found only after the deadline of the drain.
     pub late: i64,
+    /// Confirmed and not found while messages were still in the queue: neither lost nor written yet.
+    #[serde(default)]
+    pub undrained: i64,
 }
 
 /// How many messages were in the queue, as SQS counts them: about.

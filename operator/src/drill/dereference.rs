@@ -27,6 +27,25 @@ pub(super) async fn dereference<K: Kubernetes, R: Rds>(
     drill: &FailoverDrill,
     now: Timestamp,
 ) -> Result<Observed, Failure> {
+    let observed = read(kubernetes, rds, settings, drill, now).await?;
+    if !matches!(observed.evidence, EvidenceSeen::None) {
+        return Ok(observed);
+    }
+    // Another operator may have claimed and called meanwhile: then what was read shows its failover, and all is read again as after a claim.
+    let evidence = config_map_name(&drill.name_any());
+    match kubernetes.get::<ConfigMap>(&drill.namespace().unwrap_or_default(), &evidence).await? {
+        None => Ok(observed),
+        Some(_) => read(kubernetes, rds, settings, drill, now).await,
+    }
+}
+
+async fn read<K: Kubernetes, R: Rds>(
+    kubernetes: &K,
+    rds: &R,
+    settings: &Settings,
+    drill: &FailoverDrill,
+    now: Timestamp,
+) -> Result<Observed, Failure> {
     let (namespace, name, uid) = (drill.namespace().unwrap_or_default(), drill.name_any(), drill.uid().unwrap_or_default());
     let (evidence, probe) = (config_map_name(&name), pod_name(&name));
     let (evidence, pod, pipeline) = futures::try_join!(

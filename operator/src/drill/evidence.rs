@@ -18,10 +18,11 @@ use super::observed::Probe;
 use super::preflight::Pins;
 use super::rds::AuroraCluster;
 use super::step::Ending;
-use crate::pipeline::names::MANAGER;
 use crate::settings::Settings;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The longest text of a refusal, in characters.
+const LONGEST_REFUSAL: usize = 256;
 /// How far the evidence reaches.
 const METHOD: [&str; 6] = [
     "Lost, duplicated and dead-lettered writes were judged for the probe's own messages and rows only, counted on the writer after the queue had drained; the user's messages are not read.",
@@ -59,7 +60,8 @@ pub(super) fn claim(drill: &FailoverDrill, pins: &Pins, probe: &Probe, settings:
 
 /// The ConfigMap of a claim. It has no owner: it outlives its drill.
 pub(super) fn claim_object(claim: &Claim) -> Result<ConfigMap, serde_json::Error> {
-    let labels = [(LABEL, "true"), ("app.kubernetes.io/managed-by", MANAGER)];
+    // Without the label of what pipelines are made of: their watches would keep every document in memory.
+    let labels = [(LABEL, "true")];
     Ok(ConfigMap {
         metadata: ObjectMeta {
             name: Some(config_map_name(&claim.drill.name)),
@@ -86,7 +88,7 @@ pub(super) fn document(claim: &Claim, call: Call, ending: &Ending, seen: &Seen, 
         roles_after: with_lag(seen.roles_after.clone(), probe),
         control_plane_milliseconds: seen.control_plane_milliseconds,
         probe: probe.cloned(),
-        series: seen.series.clone().thinned(),
+        series: seen.series.clone().thinned(probe.map(|probe| (probe.started, probe.ended))),
         concluded: now,
         operator_version: VERSION.to_owned(),
         method: METHOD.map(str::to_owned).into(),
@@ -101,6 +103,13 @@ pub(super) fn completed(config_map: &ConfigMap, document: &Evidence) -> Result<(
     completed.data.get_or_insert_default().insert(EVIDENCE_KEY.to_owned(), text.clone());
     completed.immutable = Some(true);
     Ok((completed, text))
+}
+
+/// The document without its series, which the Kubernetes API refused.
+pub(super) fn without_series(document: Evidence, refusal: &str) -> Evidence {
+    let why: String = refusal.chars().take(LONGEST_REFUSAL).collect();
+    let missing = Some(format!("the Kubernetes API refused the evidence with them: {why}"));
+    Evidence { series: Series { seconds: Vec::new(), missing }, ..document }
 }
 
 /// The series when none was polled.
@@ -139,3 +148,6 @@ fn with_lag(mut roles: Vec<RoleStatus>, probe: Option<&ProbeResult>) -> Vec<Role
     }
     roles
 }
+
+#[cfg(test)]
+mod tests;

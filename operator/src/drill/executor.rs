@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use durable_write_crds::conditions::drill_reasons as reasons;
 use durable_write_crds::drill::{ObservationSource, Phase};
 use durable_write_crds::evidence::{Call, CallOutcome, Claim, Evidence, digest};
 use durable_write_crds::{FailoverDrill, FailoverDrillStatus};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 
 use super::memory::Memory;
@@ -105,7 +106,9 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
             Some(probe) => self.surroundings.probe_state(&probe.pod).await,
             None => None,
         };
-        memory.observe(&observed, state.as_ref(), self.surroundings.now(), self.surroundings.instant());
+        let (now, instant) = (self.surroundings.now(), self.surroundings.instant());
+        memory.observe(&observed, state.as_ref(), now, instant);
+        memory.count_down(step::left(drill, now), instant);
         Ok(observed)
     }
 
@@ -126,6 +129,7 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
                     Ok(created) => memory.known.probe = created.uid(),
                     // It is there: the next look says whose it is.
                     Err(Failure::Conflict) => {}
+                    Err(Failure::Refused(why)) => return self.end(drill, observed, &refused("the probe's pod", &why), memory).await,
                     Err(failure) => return Err(failure.into()),
                 }
                 self.tell_progress(drill, observed, memory, Phase::Baseline, PROGRESSING, "the probe is started").await?;
@@ -133,7 +137,8 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
             }
             Step::Trigger(_) => self.trigger(drill, memory).await,
             Step::Observe(phase, stop) => {
-                if stop {
+                // One that has ended is still to be read.
+                if stop && observed.probe.ours().is_some_and(|probe| probe.end.is_none()) {
                     self.stop_probe(observed).await?;
                 }
                 self.tell_progress(drill, observed, memory, phase, PROGRESSING, "the failover is watched").await?;
@@ -160,16 +165,23 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         };
         let claim = evidence::claim(&fresh, &pins, probe, &self.settings, self.surroundings.nonce(), now);
         if !self.surroundings.leads().await || self.surroundings.instant().duration_since(began) > step::CLAIM_HOLDS {
+            let why = "the baseline is steady; waits until this process surely leads and the Kubernetes and RDS APIs answer quickly";
+            self.tell_progress(&fresh, &observed, memory, Phase::Baseline, PROGRESSING, why).await?;
             return Ok(Some(SOON));
         }
         let claimed = self.surroundings.instant();
-        if !self.make_claim(&claim).await? {
-            return Ok(Some(Duration::ZERO));
+        match self.make_claim(&claim).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(Duration::ZERO)),
+            Err(StepError::Kubernetes(Failure::Refused(why))) => {
+                return self.end(&fresh, &observed, &refused("the claim", &why), memory).await;
+            }
+            Err(error) => return Err(error),
         }
         memory.claimed(claimed);
         memory.known.call = Some(self.call(&claim, claimed).await);
         let call = memory.known.call.clone();
-        memory.seen.timeline.add_result(&call.unwrap_or_else(never_made), None, self.surroundings.now());
+        memory.seen.timeline.add_result(&call.unwrap_or(MAYBE_MADE), None, self.surroundings.now());
         self.tell_progress(&fresh, &observed, memory, Phase::Triggering, PROGRESSING, "the failover is claimed and called for").await?;
         Ok(Some(SOON))
     }
@@ -191,7 +203,7 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
     /// Calls for the failover, unless the claim is too old by the monotonic clock.
     async fn call(&self, claim: &Claim, claimed: tokio::time::Instant) -> Call {
         if self.surroundings.instant().duration_since(claimed) > step::CLAIM_HOLDS {
-            return never_made();
+            return Call { outcome: CallOutcome::NotMade, ..MAYBE_MADE };
         }
         let began = Some(self.surroundings.now());
         let answer = self.rds.fail_over(&claim.cluster.identifier, &claim.target).await;
@@ -216,8 +228,11 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         }
     }
 
+    /// Deletes the probe's pod, unless all of it has ended: a sidecar may live on after the probe.
     async fn stop_probe(&self, observed: &Observed) -> Result<(), Failure> {
-        match observed.probe.ours().filter(|probe| probe.end.is_none() && probe.pod.metadata.deletion_timestamp.is_none()) {
+        let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+        let over = |pod: &Pod| matches!(phase(pod).as_deref(), Some("Succeeded" | "Failed"));
+        match observed.probe.ours().filter(|probe| !over(&probe.pod) && probe.pod.metadata.deletion_timestamp.is_none()) {
             Some(probe) => self.kubernetes.delete(&probe.pod).await,
             None => Ok(()),
         }
@@ -234,10 +249,12 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
 
     async fn end(&self, drill: &FailoverDrill, observed: &Observed, ending: &Ending, memory: &mut Memory) -> Result<Next, StepError> {
         let now = self.surroundings.now();
-        memory.seen.note(now, now, ObservationSource::Operator, &ending.reason, &ending.message);
+        memory.seen.note_once(now, ObservationSource::Operator, &ending.reason, &ending.message);
         let cluster = observed.cluster.found().map(evidence::cluster_status);
         let next = status::ended(drill, ending, cluster, &memory.seen, now);
-        self.write_status(drill, next).await?;
+        if !self.write_status(drill, next).await? {
+            return Ok(Some(SOON));
+        }
         self.clean_up(drill, observed, memory).await
     }
 
@@ -250,13 +267,21 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         if let Some(resource_id) = planned.or(described).or(shown) {
             self.free_lease(&resource_id, &drill.uid().unwrap_or_default()).await?;
         }
-        memory.done = true;
+        *memory = Memory::done();
         Ok(None)
     }
 
     async fn conclude(&self, drill: &FailoverDrill, observed: &Observed, ending: &Ending, memory: &mut Memory) -> Result<Next, StepError> {
         let EvidenceSeen::Claimed(claim, config_map) = &observed.evidence else { return Ok(Some(Duration::ZERO)) };
-        let document = self.complete(claim, config_map, observed, ending, memory).await?;
+        let document = match self.complete(claim, config_map, observed, ending, memory).await {
+            Ok(document) => document,
+            Err(StepError::Kubernetes(Failure::Refused(why))) => {
+                let message = format!("the Kubernetes API refused the evidence, which is tried again: {why}");
+                self.tell_progress(drill, observed, memory, Phase::Draining, reasons::KUBERNETES_REFUSED, &message).await?;
+                return Err(Failure::Refused(why).into());
+            }
+            Err(error) => return Err(error),
+        };
         self.finish(drill, observed, &document.0, &document.1, memory).await
     }
 
@@ -272,13 +297,26 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         let now = self.surroundings.now();
         let probe = observed.probe.ours().filter(|probe| probe.uid == claim.probe.uid);
         let result = probe.and_then(|probe| probe.end.as_ref()?.result.as_deref().ok());
-        let call = memory.known.call.clone().unwrap_or_else(never_made);
+        let call = memory.known.call.clone().unwrap_or(MAYBE_MADE);
         memory.seen.timeline.add_result(&call, result, now);
-        memory.seen.note(now, now, ObservationSource::Operator, "Concluded", &format!("{}: {}", ending.verdict, ending.reason));
+        memory.seen.note_once(now, ObservationSource::Operator, "Concluded", &format!("{}: {}", ending.verdict, ending.reason));
         let document = evidence::document(claim, call, ending, &memory.seen, result, now);
-        let (completed, text) = evidence::completed(config_map, &document)?;
+        match self.store(config_map, &document).await {
+            Ok(digest) => Ok((document, digest)),
+            Err(StepError::Kubernetes(Failure::Refused(why))) => {
+                let document = evidence::without_series(document, &why);
+                let digest = self.store(config_map, &document).await?;
+                Ok((document, digest))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts the document beside its claim, for good; gives its digest.
+    async fn store(&self, config_map: &ConfigMap, document: &Evidence) -> Result<String, StepError> {
+        let (completed, text) = evidence::completed(config_map, document)?;
         self.kubernetes.replace(&completed).await?;
-        Ok((document, digest(&text)))
+        Ok(digest(&text))
     }
 
     async fn finish(
@@ -290,10 +328,12 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         memory: &mut Memory,
     ) -> Result<Next, StepError> {
         let next = status::concluded(drill, evidence, digest, self.surroundings.now());
-        self.write_status(drill, next).await?;
+        if !self.write_status(drill, next).await? {
+            return Ok(Some(SOON));
+        }
         self.stop_probe(observed).await?;
         self.free_lease(&evidence.claim.cluster.resource_id, &evidence.claim.drill.uid).await?;
-        memory.done = true;
+        *memory = Memory::done();
         Ok(None)
     }
 
@@ -313,6 +353,7 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         let recovered = claim.and_then(|claim| Some(cluster?.writer().filter(|writer| *writer != claim.writer)?.to_owned()));
         let triggered = match &memory.known.call {
             Some(call) if call.outcome == CallOutcome::Accepted => Some("the RDS API accepted the failover"),
+            Some(call) if matches!(call.outcome, CallOutcome::Refused | CallOutcome::NotMade) => None,
             Some(_) => Some("the RDS API may have taken the call for the failover"),
             None => claim.map(|_| "the failover was claimed and may have been called for"),
         };
@@ -330,30 +371,34 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
             triggered,
             recovered,
         };
-        self.write_status(drill, status::in_progress(drill, progress, &memory.seen, now)).await
+        self.write_status(drill, status::in_progress(drill, progress, &memory.seen, now)).await.map(drop)
     }
 
-    /// Writes the status if it changed, and tells of it.
-    async fn write_status(&self, drill: &FailoverDrill, next: FailoverDrillStatus) -> Result<(), Failure> {
+    /// Writes the status if it changed, and tells of it. False: the drill is not as it was read, so that the next look decides anew.
+    async fn write_status(&self, drill: &FailoverDrill, next: FailoverDrillStatus) -> Result<bool, Failure> {
         if drill.status.as_ref() == Some(&next) {
-            return Ok(());
+            return Ok(true);
         }
         match self.kubernetes.write_status(drill, &next).await {
             Ok(()) => {}
-            // Deleted meanwhile, or deleted and made again.
-            Err(Failure::Missing | Failure::Conflict) => return Ok(()),
+            Err(Failure::Missing | Failure::Conflict) => return Ok(false),
             Err(failure) => return Err(failure),
         }
         for note in status::notes(drill.status.as_ref(), &next) {
             self.kubernetes.publish(drill, note).await;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
-const PROGRESSING: &str = durable_write_crds::conditions::drill_reasons::PROGRESSING;
+const PROGRESSING: &str = reasons::PROGRESSING;
 
 /// What is said of a call that this process did not make: another may have.
-fn never_made() -> Call {
-    Call { outcome: CallOutcome::Unclear, began: None, ended: None, message: None }
+const MAYBE_MADE: Call = Call { outcome: CallOutcome::Unclear, began: None, ended: None, message: None };
+
+fn refused(what: &str, why: &str) -> Ending {
+    step::error(reasons::KUBERNETES_REFUSED, format!("the Kubernetes API refused {what}, and nothing was triggered: {why}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,21 +90,28 @@ pub(super) fn pod(ready: bool) -> Pod {
     let mut pod = build::pod(&drill(), &pins(), &settings(), second(3)).unwrap();
     pod.metadata.uid = Some("pod-uid".to_owned());
     pod.metadata.creation_timestamp = Some(Time(second(3)));
-    let state = ContainerState { running: Some(ContainerStateRunning::default()), ..ContainerState::default() };
-    pod.status = Some(status(state, ready));
+    pod.status = Some(running(ready));
     pod
+}
+
+/// The status of a probe that runs.
+pub(super) fn running(ready: bool) -> PodStatus {
+    status(ContainerState { running: Some(ContainerStateRunning::default()), ..ContainerState::default() }, ready)
 }
 
 /// A probe that has ended with that result.
 pub(super) fn ended(result: &ProbeResult) -> Pod {
+    Pod { status: Some(terminated(result)), ..pod(false) }
+}
+
+/// The status of a probe that has ended with that result.
+pub(super) fn terminated(result: &ProbeResult) -> PodStatus {
     let terminated = ContainerStateTerminated {
         message: Some(serde_json::to_string(result).unwrap()),
         finished_at: Some(Time(result.ended)),
         ..ContainerStateTerminated::default()
     };
-    let mut ended = pod(false);
-    ended.status = Some(status(ContainerState { terminated: Some(terminated), ..ContainerState::default() }, false));
-    ended
+    status(ContainerState { terminated: Some(terminated), ..ContainerState::default() }, false)
 }
 
 fn status(state: ContainerState, ready: bool) -> PodStatus {
@@ -150,7 +157,7 @@ pub(super) fn result() -> ProbeResult {
         accept: AcceptSide { attempted: 1000, acknowledged: 1000, failed: 0, attempted_in_gap: 365, longest_gap_milliseconds: 40 },
         queue_channel: channel.clone(),
         direct_channel: channel,
-        redelivered: 3,
+        undrained: 0,
         recovered: 1,
         drained_milliseconds: Some(2500),
         queue_gap_milliseconds: Some(7600),

@@ -52,7 +52,7 @@ fn failure(error: &kube::Error) -> Failure {
         kube::Error::Api(status) => match status.code {
             404 => Failure::Missing,
             409 => Failure::Conflict,
-            400..=499 if status.code != 408 => Failure::Refused(status.message.clone()),
+            400..=499 if !matches!(status.code, 401 | 408 | 429) => Failure::Refused(status.message.clone()),
             _ => Failure::Unclear(status.message.clone()),
         },
         other => Failure::Unclear(other.to_string()),
@@ -92,7 +92,7 @@ impl Kubernetes for KubernetesApi {
         let patch = serde_json::json!({
             "apiVersion": FailoverDrill::api_version(&()),
             "kind": FailoverDrill::kind(&()),
-            "metadata": {"uid": drill.uid()},
+            "metadata": {"uid": drill.uid(), "resourceVersion": drill.resource_version()},
             "status": status,
         });
         let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(&patch));
@@ -126,6 +126,22 @@ impl Kubernetes for KubernetesApi {
         let request = self.recorder.publish(&event, &reference);
         if let Err(failure) = self.write("Event", request).await {
             tracing::warn!(%failure, reason = event.reason, "an event could not be published");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_api_server_will_not_take_counts_as_refused() {
+        for (code, refused) in [(400, true), (403, true), (422, true), (401, false), (408, false), (429, false), (500, false), (503, false)]
+        {
+            let error = kube::Error::Api(Status { code, ..Status::default() }.boxed());
+            assert_eq!(matches!(failure(&error), Failure::Refused(_)), refused, "{code}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use durable_write_crds::drill::{Observation, ObservationSource, RoleStatus};
+use durable_write_crds::drill::{DrillQueue, Observation, ObservationSource, RoleStatus};
 use durable_write_crds::evidence::Claim;
 use durable_write_crds::probe::ProbeState;
 use jiff::{SignedDuration, Timestamp};
@@ -11,9 +11,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
 
 use super::observed::{Observed, Workers};
+use super::rds::AuroraCluster;
 use super::series::Seconds;
 use super::step::Known;
 use super::timeline::{Timeline, observation};
+
+/// The depth of the queue is shown anew this often.
+const DEPTH_EVERY: Duration = Duration::from_secs(10);
+/// The name of a stage is shorter: what a probe says is the tenant's.
+const LONGEST_STAGE: usize = 32;
 
 /// What is remembered of one drill.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +34,10 @@ pub(super) struct Memory {
     claim_seen: Option<Instant>,
     /// Both clocks at the same moment.
     anchor: Option<(Timestamp, Instant)>,
+    /// What was left until the deadline at the first look.
+    deadline: Option<(SignedDuration, Instant)>,
+    /// When the depth of the queue was taken over last.
+    depth_at: Option<Instant>,
     workers: Option<BTreeSet<String>>,
 }
 
@@ -39,11 +49,18 @@ pub(super) struct Seen {
     /// From the claim until RDS named another writer.
     pub(super) control_plane_milliseconds: Option<i64>,
     pub(super) series: Seconds,
+    /// The depth of the queue, for people.
+    pub(super) queue: Option<DrillQueue>,
     /// When RDS was asked last and still named the old writer.
     old_writer_at: Option<Timestamp>,
 }
 
 impl Memory {
+    /// Of a drill with which nothing is left to do: what was seen of it is kept in its evidence.
+    pub(super) fn done() -> Self {
+        Self { done: true, ..Self::default() }
+    }
+
     /// Takes over what was observed.
     pub(super) fn observe(&mut self, observed: &Observed, state: Option<&ProbeState>, now: Timestamp, instant: Instant) {
         if observed.evidence.claim().is_none() {
@@ -59,22 +76,40 @@ impl Memory {
         self.silent_since = silent.then(|| self.silent_since.unwrap_or(instant));
         self.known.silent = self.silent_since.map(|since| instant.duration_since(since));
         if let Some(state) = state {
-            self.known.stage = Some(state.stage.clone());
-            self.seen.series.take(state);
+            self.known.stage = Some(state.stage.chars().take(LONGEST_STAGE).collect());
         }
         if let Some(probe) = observed.probe.ours() {
+            if let Some(state) = state {
+                self.seen.series.take(state, probe.created, now);
+                self.show_depth(instant);
+            }
             self.seen.note(probe.created, now, ObservationSource::Operator, "ProbeStarted", "the probe's pod was made");
             if probe.ready && observed.evidence.claim().is_none() {
-                self.seen.note_once(now, ObservationSource::Probe, "BaselineSteady", "the probe's writes are steady on the writer");
+                self.seen.note_once(now, ObservationSource::Operator, "ProbeReady", "the probe's pod is ready: its baseline is steady");
             }
         }
         if let Some(claim) = observed.evidence.claim() {
             let since = *self.claim_seen.get_or_insert(instant);
             self.known.since_claim = Some(instant.duration_since(since));
+            let cluster = observed.cluster.found().filter(|cluster| cluster.resource_id == claim.cluster.resource_id);
+            self.known.moved |= cluster.and_then(AuroraCluster::writer).is_some_and(|writer| writer != claim.writer);
             self.seen.after_claim(observed, claim, now);
             if self.known.pipeline_changed.is_none() {
                 self.known.pipeline_changed = self.change_of_pipeline(observed, claim);
             }
+        }
+    }
+
+    /// What is left until the deadline by the wall clock; only the first look counts.
+    pub(super) fn count_down(&mut self, left: SignedDuration, instant: Instant) {
+        let (left, since) = *self.deadline.get_or_insert((left, instant));
+        self.known.left = Some(left - duration(instant.duration_since(since)));
+    }
+
+    fn show_depth(&mut self, instant: Instant) {
+        if self.depth_at.is_none_or(|shown| instant.duration_since(shown) >= DEPTH_EVERY) {
+            self.seen.queue = self.seen.series.depth().or(self.seen.queue.take());
+            self.depth_at = Some(instant);
         }
     }
 
@@ -151,4 +186,63 @@ fn duration(duration: Duration) -> SignedDuration {
 
 fn signed_milliseconds(duration: SignedDuration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use durable_write_crds::probe::ProbeSecond;
+
+    use super::*;
+    use crate::drill::evidence;
+    use crate::drill::fixtures::{self, second};
+    use crate::drill::observed::{ClusterSeen, EvidenceSeen, LeaseSeen, ProbeSeen};
+
+    fn observed(writer: &str) -> Observed {
+        let mut cluster = fixtures::cluster();
+        cluster.instances.iter_mut().for_each(|instance| instance.writer = instance.name == writer);
+        Observed {
+            evidence: EvidenceSeen::read(Some(evidence::claim_object(&fixtures::claim()).unwrap()), fixtures::UID),
+            pipeline: Some(fixtures::pipeline()),
+            workers: Workers::default(),
+            probe: ProbeSeen::read(Some(fixtures::pod(true)), &fixtures::drill()),
+            lease: LeaseSeen::NotAsked,
+            cluster: ClusterSeen::Found(cluster),
+            events: Ok(Vec::new()),
+        }
+    }
+
+    #[test]
+    fn a_writer_that_changed_and_came_back_is_remembered() {
+        let (mut memory, instant) = (Memory::default(), Instant::now());
+        for (writer, moved) in [("payments-1", false), ("", false), ("payments-2", true), ("payments-1", true)] {
+            memory.observe(&observed(writer), None, second(40), instant);
+            assert_eq!(memory.known.moved, moved, "{writer}");
+        }
+    }
+
+    #[test]
+    fn the_deadline_comes_nearer_by_the_monotonic_clock_alone() {
+        let (mut memory, instant) = (Memory::default(), Instant::now());
+        memory.count_down(SignedDuration::from_secs(900), instant);
+        memory.count_down(SignedDuration::from_secs(-2700), instant + Duration::from_secs(10));
+        assert_eq!(memory.known.left, Some(SignedDuration::from_secs(890)));
+    }
+
+    #[test]
+    fn the_depth_of_the_queue_is_shown_anew_each_ten_seconds() {
+        let (mut memory, instant) = (Memory::default(), Instant::now());
+        let mut shown = |after: i64, depth: i64| {
+            let seen =
+                ProbeSecond { at: second(after).as_second(), accepted: 1, committed: 1, failed: 0, depth: Some(depth), writer: None };
+            let state = ProbeState { seconds: vec![seen], stage: "x".repeat(1000), message: String::new() };
+            let passed = Duration::from_secs(u64::try_from(after).unwrap());
+            memory.observe(&observed("payments-1"), Some(&state), second(after), instant + passed);
+            memory.seen.queue.as_ref().and_then(|queue| queue.after)
+        };
+        assert_eq!(
+            [(10, 3), (15, 40), (19, 50), (20, 60), (29, 70)].map(|(after, depth)| shown(after, depth)),
+            [3, 3, 3, 60, 60].map(Some)
+        );
+        assert_eq!(memory.known.stage.map(|stage| stage.len()), Some(LONGEST_STAGE));
+    }
 }

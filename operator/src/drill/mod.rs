@@ -12,6 +12,7 @@ mod lease;
 mod memory;
 mod observed;
 mod orphans;
+mod passed;
 mod preflight;
 mod rds;
 mod series;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use durable_write_crds::FailoverDrill;
 use durable_write_crds::drill::Phase;
-use durable_write_crds::evidence::{CLAIM_KEY, EVIDENCE_KEY, LABEL};
+use durable_write_crds::evidence::LABEL;
 use durable_write_crds::probe::ProbeState;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -43,7 +44,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::leader;
 use crate::metrics::{DrillMetrics, Metrics};
-use crate::pipeline::names::MANAGER;
+use crate::pipeline::{self, names::MANAGER};
 use crate::settings::Settings;
 use crate::workers::Poller;
 use executor::{Executor, StepError};
@@ -72,6 +73,29 @@ struct Context {
     executor: Executor<KubernetesApi, RdsApi, Real>,
     drills: Store<Guarded>,
     claims: Store<ConfigMap>,
+}
+
+/// What others may see of the drills.
+pub(crate) struct View(Arc<Context>);
+
+impl View {
+    /// True once the watches have listed what is there.
+    pub(crate) fn ready(&self) -> bool {
+        let drills = self.0.drills.wait_until_ready().now_or_never().is_some_and(|result| result.is_ok());
+        drills && self.0.claims.wait_until_ready().now_or_never().is_some_and(|result| result.is_ok())
+    }
+
+    /// What the drills and their evidence say in metrics; of pipelines, while drills are switched on.
+    pub(crate) fn metrics(&self, pipelines: &[Arc<pipeline::Guarded>]) -> DrillMetrics {
+        if !self.ready() {
+            return DrillMetrics::default();
+        }
+        let drills = self.0.drills.state();
+        let pipelines = pipelines.iter().filter_map(|guard| guard.0.as_ref().ok()).filter(|_| self.0.executor.settings.drills_enabled);
+        let ended = drills.iter().filter_map(|guard| guard.0.as_ref().ok());
+        let running = drills.iter().filter(|guard| is_running(guard)).count();
+        DrillMetrics { running, ..passed::metrics(ended, &self.0.claims.state(), pipelines) }
+    }
 }
 
 /// The real surroundings.
@@ -108,21 +132,17 @@ impl Controller {
         let triggers = trigger_self(logged(watched, "failoverdrills"), ()).boxed();
         let (claims, writer) = store();
         let selector = watcher::Config::default().labels(&format!("{LABEL}=true"));
-        let forget = |config_map: &mut ConfigMap| {
-            config_map.managed_fields_mut().clear();
-            // Only which claims are open matters.
-            for data in config_map.data.iter_mut() {
-                data.retain(|key, _| key == EVIDENCE_KEY || key == CLAIM_KEY);
-                data.values_mut().for_each(String::clear);
-            }
-        };
-        let watched = reflector(writer, watcher(Api::<ConfigMap>::all(client.clone()), selector).modify(forget));
+        let watched = reflector(writer, watcher(Api::<ConfigMap>::all(client.clone()), selector).modify(passed::shorten));
         let claims_stream = logged(watched, "configmaps").map(drop).boxed();
         let kubernetes =
             KubernetesApi { client: client.clone(), recorder: Recorder::new(client.clone(), Reporter::from(MANAGER)), metrics };
         let surroundings = Real { client: client.clone(), settings: settings.clone(), poller: Poller::new() };
         let executor = Executor::new(kubernetes, RdsApi::new(rds), surroundings, settings.clone());
         Self { context: Arc::new(Context { executor, drills, claims }), triggers, claims: claims_stream }
+    }
+
+    pub(crate) fn view(&self) -> View {
+        View(Arc::clone(&self.context))
     }
 
     /// What the watch of drills holds.
@@ -224,14 +244,4 @@ pub(crate) fn is_running(guard: &Guarded) -> bool {
     let Ok(drill) = &guard.0 else { return false };
     let phase = drill.status.as_ref().and_then(|status| status.phase);
     !step::has_ended(drill) && !matches!(phase, None | Some(Phase::Pending | Phase::Concluded))
-}
-
-/// What the drills that are there say in metrics.
-pub(crate) fn metrics(drills: &[Arc<Guarded>]) -> DrillMetrics {
-    let mut metrics = DrillMetrics::default();
-    metrics.running = drills.iter().filter(|guard| is_running(guard)).count();
-    for drill in drills.iter().filter_map(|guard| guard.0.as_ref().ok()).filter(|drill| step::has_ended(drill)) {
-        metrics.add(drill);
-    }
-    metrics
 }

@@ -7,10 +7,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
+use serde_json::Value;
 
 use super::build::{CONTAINER, GENERATION_ANNOTATION, PIPELINE_UID_ANNOTATION};
 use super::rds::{AuroraCluster, ClusterEvent};
 use crate::pipeline::names::is_controlled_by;
+
+/// No count and no length of a drill, in milliseconds, is greater.
+const MOST_MEASURED: f64 = 1e12;
 
 /// All that was read for one step of a drill.
 pub(super) struct Observed {
@@ -29,8 +33,10 @@ pub(super) enum EvidenceSeen {
     None,
     /// It is not evidence.
     Foreign,
-    /// It is another drill's of the same name, or cannot be read.
+    /// It is another drill's of the same name.
     Another,
+    /// It is evidence of a form that this version does not know, maybe this drill's.
+    Unreadable,
     /// This drill's claim, and the ConfigMap that holds it.
     Claimed(Box<Claim>, Box<ConfigMap>),
     /// This drill's evidence.
@@ -45,18 +51,18 @@ impl EvidenceSeen {
             return Self::Foreign;
         }
         let text = |key: &str| config_map.data.as_ref().and_then(|data| data.get(key));
-        let claim: Option<Claim> = text(evidence::CLAIM_KEY).and_then(|text| serde_json::from_str(text).ok());
-        match (claim, text(evidence::EVIDENCE_KEY)) {
-            (Some(claim), _) if claim.drill.uid != uid => Self::Another,
-            (Some(claim), None) => Self::Claimed(Box::new(claim), Box::new(config_map)),
-            (Some(claim), Some(document)) if config_map.immutable == Some(true) => {
-                serde_json::from_str::<Evidence>(document).map_or(Self::Another, |evidence| {
-                    debug_assert_eq!(evidence.claim.nonce, claim.nonce);
-                    Self::Concluded(Box::new(evidence), evidence::digest(document))
-                })
-            }
-            (Some(claim), Some(_)) => Self::Claimed(Box::new(claim), Box::new(config_map)),
-            (None, _) => Self::Another,
+        let claim: Value = text(evidence::CLAIM_KEY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        if claim.pointer("/drill/uid").and_then(Value::as_str).is_some_and(|claimed| claimed != uid) {
+            return Self::Another;
+        }
+        let claim: Option<Claim> = serde_json::from_value(claim).ok();
+        let Some(claim) = claim.filter(|claim| claim.schema == evidence::SCHEMA) else { return Self::Unreadable };
+        match text(evidence::EVIDENCE_KEY).filter(|_| config_map.immutable == Some(true)) {
+            None => Self::Claimed(Box::new(claim), Box::new(config_map)),
+            Some(document) => match serde_json::from_str::<Evidence>(document) {
+                Ok(evidence) => Self::Concluded(Box::new(evidence), evidence::digest(document)),
+                Err(_) => Self::Unreadable,
+            },
         }
     }
 
@@ -64,7 +70,7 @@ impl EvidenceSeen {
         match self {
             Self::Claimed(claim, _) => Some(claim),
             Self::Concluded(evidence, _) => Some(&evidence.claim),
-            Self::None | Self::Foreign | Self::Another => None,
+            Self::None | Self::Foreign | Self::Another | Self::Unreadable => None,
         }
     }
 }
@@ -170,8 +176,11 @@ fn read_probe(pod: Pod, drill: &str) -> Option<Probe> {
 
 fn read_end(terminated: &ContainerStateTerminated, drill: &str) -> ProbeEnd {
     let message = terminated.message.as_deref().unwrap_or_default();
-    let result = match serde_json::from_str::<ProbeResult>(message) {
-        Ok(result) if result.drill == drill => Ok(Box::new(result)),
+    let value: Value = serde_json::from_str(message).unwrap_or_default();
+    let plausible = is_plausible(&value);
+    let result = match serde_json::from_value::<ProbeResult>(value) {
+        Ok(result) if result.drill == drill && plausible => Ok(Box::new(result)),
+        Ok(result) if result.drill == drill => Err("the probe's result has numbers that nobody can have measured".to_owned()),
         Ok(_) => Err("the probe's result is of another drill".to_owned()),
         Err(_) => Err(format!(
             "the probe ended with code {} and left no result ({})",
@@ -180,6 +189,16 @@ fn read_end(terminated: &ContainerStateTerminated, drill: &str) -> ProbeEnd {
         )),
     };
     ProbeEnd { at: terminated.finished_at.as_ref().map(|time| time.0), result }
+}
+
+/// What a probe says is the tenant's: with numbers beyond all measure nothing is to be reckoned.
+fn is_plausible(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() <= MOST_MEASURED),
+        Value::Array(values) => values.iter().all(is_plausible),
+        Value::Object(fields) => fields.values().all(is_plausible),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
 }
 
 /// The Lease of the Aurora cluster.

@@ -57,17 +57,33 @@ pub(super) fn max_replica_lag(drill: &FailoverDrill, settings: &Settings) -> Dur
     drill.spec.preflight.max_replica_lag.map_or(settings.drills_max_replica_lag, |asked| asked.min(settings.drills_max_replica_lag))
 }
 
-/// Checks everything but the Lease.
-pub(super) fn check(drill: &FailoverDrill, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Pins, Hindrance> {
+/// Checks what no other drill changes: whether this one may be run on the cluster at all.
+pub(super) fn entitled<'a>(
+    drill: &FailoverDrill,
+    observed: &'a Observed,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<&'a AuroraCluster, Hindrance> {
     if !settings.drills_enabled {
         return Err(error(reasons::DRILLS_DISABLED, "the platform team has switched drills off: the chart's value drills.enabled").into());
     }
     if let Some(not_after) = drill.spec.not_after.as_ref().filter(|not_after| now > not_after.0) {
         return Err(error(reasons::TOO_LATE, format!("notAfter, {}, has passed: create a new drill", not_after.0)).into());
     }
-    let pipeline = pipeline(drill, observed, now)?;
-    let cluster = cluster(pipeline, observed)?;
+    let cluster = cluster(pipeline(drill, observed)?, observed)?;
     opened(drill, cluster, settings)?;
+    Ok(cluster)
+}
+
+/// Checks everything but the Lease.
+pub(super) fn check(drill: &FailoverDrill, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Pins, Hindrance> {
+    let cluster = entitled(drill, observed, settings, now)?;
+    let pipeline = pipeline(drill, observed)?;
+    ready(pipeline, observed, now)?;
+    if !cluster.is_available() {
+        let message = format!("the cluster {} is {}, not available: wait, and create a new drill", cluster.identifier, cluster.status);
+        return Err(error(reasons::CLUSTER_NOT_AVAILABLE, message).into());
+    }
     if let Some(probe) = observed.probe.ours() {
         unchanged(probe, pipeline, cluster)?;
     }
@@ -90,11 +106,14 @@ pub(super) fn identity(pipeline: &DurableWritePipeline) -> PipelineIdentity {
     }
 }
 
-fn pipeline<'a>(drill: &FailoverDrill, observed: &'a Observed, now: Timestamp) -> Result<&'a DurableWritePipeline, Hindrance> {
+fn pipeline<'a>(drill: &FailoverDrill, observed: &'a Observed) -> Result<&'a DurableWritePipeline, Ending> {
     let name = &drill.spec.pipeline_ref.name;
-    let Some(pipeline) = observed.pipeline.as_ref().filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
-        return Err(error(reasons::PIPELINE_MISSING, format!("no pipeline {name} is in this namespace: check pipelineRef.name")).into());
-    };
+    let pipeline = observed.pipeline.as_ref().filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none());
+    pipeline.ok_or_else(|| error(reasons::PIPELINE_MISSING, format!("no pipeline {name} is in this namespace: check pipelineRef.name")))
+}
+
+fn ready(pipeline: &DurableWritePipeline, observed: &Observed, now: Timestamp) -> Result<(), Hindrance> {
+    let name = pipeline.name_any();
     let not_ready = |what: &str| Err(error(reasons::PIPELINE_NOT_READY, format!("the pipeline {name} {what}")).into());
     if pipeline.spec.suspend {
         return not_ready("is suspended: set suspend to false and create a new drill");
@@ -120,7 +139,7 @@ fn pipeline<'a>(drill: &FailoverDrill, observed: &'a Observed, now: Timestamp) -
             not_ready(&what)
         }
         _ if observed.workers.rolling => not_ready("is being rolled: wait until kubectl get shows it at rest, and create a new drill"),
-        _ => Ok(pipeline),
+        _ => Ok(()),
     }
 }
 
@@ -144,10 +163,6 @@ fn cluster<'a>(pipeline: &DurableWritePipeline, observed: &'a Observed) -> Resul
     if cluster.engine != ENGINE {
         let message = format!("the cluster {identifier} is of the engine {}, not {ENGINE}", cluster.engine);
         return Err(error(reasons::NOT_AURORA, message).into());
-    }
-    if !cluster.is_available() {
-        let message = format!("the cluster {identifier} is {}, not available: wait, and create a new drill", cluster.status);
-        return Err(error(reasons::CLUSTER_NOT_AVAILABLE, message).into());
     }
     Ok(cluster)
 }

@@ -179,15 +179,21 @@ impl Rds for RdsApi {
                 let status = error.raw().status().as_u16();
                 match error.err().code() {
                     // RDS itself has answered, also when it throttles: nothing was begun.
-                    Some(code) if (400..500).contains(&status) && status != 408 => {
-                        Answer::Refused(format!("{code}: {}", error.err().message().unwrap_or("without a message")))
-                    }
+                    Some(code) if (400..500).contains(&status) && status != 408 => Answer::Refused(refusal(code, error.err().message())),
                     code => Answer::Unclear(format!("the answer was {status} {}", code.unwrap_or("without a code"))),
                 }
             }
             Err(error) => Answer::Unclear(DisplayErrorContext(error).to_string()),
         }
     }
+}
+
+/// Why the call was refused. What AWS says of a right that is missing names account and role, which are not the tenant's to know.
+fn refusal(code: &str, message: Option<&str>) -> String {
+    if is_denied(code) {
+        return denied(code, "rds:FailoverDBCluster under the condition of the cluster's tag");
+    }
+    format!("{code}: {}", message.unwrap_or("without a message"))
 }
 
 fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug + 'static>(
@@ -258,5 +264,13 @@ mod tests {
         ] {
             assert_eq!(EventKind::parse(message), kind, "{message}");
         }
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_told_without_account_and_role() {
+        let says = "User: arn:aws:sts::123456789012:assumed-role/durable-write/i-1 is not authorized to perform: rds:FailoverDBCluster";
+        let told = refusal("AccessDenied", Some(says));
+        assert!(told.contains("allow its identity rds:FailoverDBCluster under the condition") && !told.contains("123456789012"), "{told}");
+        assert_eq!(refusal("InvalidDBClusterStateFault", Some("busy")), "InvalidDBClusterStateFault: busy");
     }
 }

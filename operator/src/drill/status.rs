@@ -3,7 +3,8 @@
 
 use durable_write_crds::conditions::{drill_reasons as reasons, drill_types, types};
 use durable_write_crds::drill::{
-    ClusterStatus, DrillInstance, DrillQueue, EvidenceConfigMap, EvidenceReference, Integrity, Phase, Recovery, RoleStatus, Verdict,
+    ClusterStatus, Criterion, DrillInstance, DrillQueue, EvidenceConfigMap, EvidenceReference, Integrity, Phase, Recovery, RoleStatus,
+    Verdict,
 };
 use durable_write_crds::evidence::{CallOutcome, Evidence, config_map_name};
 use durable_write_crds::probe::ProbeResult;
@@ -17,6 +18,13 @@ use super::world::Note;
 
 /// The longest message of a condition.
 const LONGEST: usize = 1024;
+/// The longest message of a criterion, and the longest of its other texts.
+const LONGEST_OF_CRITERION: usize = 512;
+const LONGEST_WORD: usize = 64;
+/// The longest name of an instance.
+const LONGEST_NAME: usize = 63;
+/// The most instances of a cluster.
+const MOST_INSTANCES: usize = 16;
 
 /// Where a drill is that has not ended.
 pub(super) struct Progress<'a> {
@@ -68,7 +76,12 @@ pub(super) fn in_progress(drill: &FailoverDrill, progress: Progress<'_>, seen: &
     if status.roles_before.is_empty() && preflight {
         status.roles_before = whole_seconds(progress.roles);
     }
+    let seen_roles = |roles: &[RoleStatus]| roles.iter().map(|role| (role.instance.clone(), role.role.clone())).collect::<Vec<_>>();
+    if recovered && seen_roles(&status.roles_after) != seen_roles(&seen.roles_after) {
+        status.roles_after = whole_seconds(seen.roles_after.clone());
+    }
     status.writer_after = progress.recovered.or(status.writer_after);
+    status.queue = seen.queue.clone().or(status.queue);
     status.timeline = seen.timeline.entries();
     status
 }
@@ -85,10 +98,13 @@ pub(super) fn ended(
     let before =
         |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_).map(|condition| condition.status.clone());
     let preflight = before(drill_types::PREFLIGHT_PASSED).filter(|status| status == "True").unwrap_or_else(|| "False".to_owned());
+    // A claim that nobody can read any more may have been followed by a call.
+    let doubtful = [reasons::EVIDENCE_MISSING, reasons::EVIDENCE_UNREADABLE].contains(&ending.reason.as_str());
+    let triggered = before(drill_types::TRIGGERED).filter(|status| doubtful && status == "True");
     let why = (ending.reason.as_str(), ending.message.as_str());
     let drafts = [
         (drill_types::PREFLIGHT_PASSED, preflight.as_str(), why),
-        (drill_types::TRIGGERED, "False", why),
+        (drill_types::TRIGGERED, triggered.as_deref().unwrap_or(if doubtful { "Unknown" } else { "False" }), why),
         (drill_types::RECOVERED, "False", why),
         (drill_types::COMPLETE, "True", why),
         (drill_types::PASSED, passed(ending.verdict), why),
@@ -110,7 +126,7 @@ pub(super) fn concluded(drill: &FailoverDrill, evidence: &Evidence, digest: &str
     let after = writer_after(evidence);
     let drafts = [
         (drill_types::PREFLIGHT_PASSED, "True", (reasons::PROGRESSING, "the limits were met")),
-        (drill_types::TRIGGERED, truth(evidence.call.outcome != CallOutcome::Refused, "False"), why),
+        (drill_types::TRIGGERED, truth(!matches!(evidence.call.outcome, CallOutcome::Refused | CallOutcome::NotMade), "False"), why),
         (drill_types::RECOVERED, truth(after.is_some(), "False"), why),
         (drill_types::COMPLETE, "True", why),
         (drill_types::PASSED, passed(evidence.verdict), why),
@@ -133,12 +149,29 @@ pub(super) fn concluded(drill: &FailoverDrill, evidence: &Evidence, digest: &str
         integrity: probe.map(integrity),
         queue: probe.map(queue),
         instances: probe.map(instances).unwrap_or_default(),
-        criteria: evidence.criteria.clone(),
+        criteria: evidence.criteria.iter().cloned().map(fitting).collect(),
         evidence: Some(EvidenceReference {
             config_map_ref: EvidenceConfigMap { name: config_map_name(&evidence.claim.drill.name) },
             digest: digest.to_owned(),
         }),
     }
+}
+
+/// A criterion as a status takes it: no text can keep a drill from its end.
+fn fitting(criterion: Criterion) -> Criterion {
+    let Criterion { name, target, measured, result, message } = criterion;
+    let message = message.map(|message| cut(&message, LONGEST_OF_CRITERION));
+    Criterion {
+        name: cut(&name, LONGEST_WORD),
+        target: cut(&target, LONGEST_WORD),
+        measured: cut(&measured, LONGEST_WORD),
+        result,
+        message,
+    }
+}
+
+fn cut(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }
 
 /// What to tell of the step from one status to the next.
@@ -186,7 +219,7 @@ fn merge(drill: &FailoverDrill, previous: &[Condition], drafts: &[Draft<'_>], no
             type_: (*type_).to_owned(),
             status: (*status).to_owned(),
             reason: (*reason).to_owned(),
-            message: message.chars().take(LONGEST).collect(),
+            message: cut(message, LONGEST),
             last_transition_time: before.map_or_else(|| Time(whole_second(now)), |condition| condition.last_transition_time.clone()),
             observed_generation: drill.metadata.generation,
         }
@@ -210,7 +243,7 @@ fn writer_after(evidence: &Evidence) -> Option<String> {
     let other = |name: &String| *name != evidence.claim.writer;
     let described = evidence.roles_after.iter().find(|role| role.role == "Writer").map(|role| role.instance.clone()).filter(other);
     let gap = evidence.probe.as_ref().and_then(|probe| probe.gap.as_ref());
-    gap.and_then(|gap| gap.writer_after.clone()).filter(other).or(described)
+    gap.and_then(|gap| gap.writer_after.clone()).filter(other).or(described).map(|name| cut(&name, LONGEST_NAME))
 }
 
 fn recovery(evidence: &Evidence) -> Recovery {
@@ -235,6 +268,7 @@ fn summary(lower: i64, upper: Option<i64>) -> String {
     }
 }
 
+/// As long as a status takes; the evidence has all of it.
 fn integrity(probe: &ProbeResult) -> Integrity {
     let (a, b) = (&probe.queue_channel, &probe.direct_channel);
     Integrity {
@@ -246,14 +280,27 @@ fn integrity(probe: &ProbeResult) -> Integrity {
         unknown: a.unknown + b.unknown,
         unexpected: a.unexpected + b.unexpected,
         late: a.late + b.late,
+        undrained: a.undrained + b.undrained,
     }
 }
 
 fn queue(probe: &ProbeResult) -> DrillQueue {
-    let dead = probe.dead_letter_growth.map_or(0, |growth| probe.dead_lettered.min(growth)).max(0);
-    DrillQueue { before: probe.depth.before, peak: probe.depth.peak, after: probe.depth.after, dead_lettered_probes: Some(dead) }
+    // Only that there are none is certain: the operator may not look into that queue.
+    let none = probe.most_dead_lettered().filter(|most| *most == 0);
+    DrillQueue { before: probe.depth.before, peak: probe.depth.peak, after: probe.depth.after, dead_lettered_probes: none }
 }
 
 fn instances(probe: &ProbeResult) -> Vec<DrillInstance> {
-    probe.instances.iter().take(16).map(|instance| DrillInstance { name: instance.name.clone(), probe_rows: instance.rows }).collect()
+    let mut instances: Vec<DrillInstance> = Vec::new();
+    for shown in &probe.instances {
+        let name = cut(&shown.name, LONGEST_NAME);
+        // The API server takes no name twice.
+        if instances.len() < MOST_INSTANCES && instances.iter().all(|other| other.name != name) {
+            instances.push(DrillInstance { name, probe_rows: shown.rows });
+        }
+    }
+    instances
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What a drill does next: a function of the drill, of what was read, of what this process knows, and of the time. Pure.
 
+mod fate;
+
 use std::time::Duration;
 
 use durable_write_crds::FailoverDrill;
@@ -12,12 +14,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 
 use super::lease::{self, Holder, Standing};
-use super::observed::{ClusterSeen, EvidenceSeen, LeaseSeen, Observed, Probe, ProbeSeen};
+use super::observed::{EvidenceSeen, LeaseSeen, Observed, Probe, ProbeSeen};
 use super::preflight::{self, Hindrance, Pins};
-use super::rds::EventKind;
+use super::rds::AuroraCluster;
 use super::verdict::{self, Measured};
-use super::world::CALL_TIMEOUT;
 use crate::settings::Settings;
+use fate::{Fate, unseen};
+
+pub(super) use fate::is_settled;
 
 /// How long the RDS API may be silent in the preflight.
 const RDS_SILENCE: Duration = Duration::from_secs(120);
@@ -25,8 +29,10 @@ const RDS_SILENCE: Duration = Duration::from_secs(120);
 const BASELINE: Duration = Duration::from_secs(240);
 /// Who has made the claim calls within this time of its own clock, or never.
 pub(super) const CLAIM_HOLDS: Duration = Duration::from_secs(5);
-/// A failover that was called for shows in the RDS API within this time.
-const SHOWS_WITHIN: Duration = Duration::from_secs(45);
+/// The probe's images, connections and final count take some of the time too.
+const MARGIN: SignedDuration = SignedDuration::from_secs(15);
+/// The longest reason of a probe's that is passed on.
+const LONGEST_REASON: usize = 64;
 
 /// How a drill ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +63,10 @@ pub(super) struct Known {
     pub(super) silent: Option<Duration>,
     /// What came of the call, when this process made it or decided not to.
     pub(super) call: Option<Call>,
+    /// What was left until the deadline, by the monotonic clock since the first look.
+    pub(super) left: Option<SignedDuration>,
+    /// Another instance was the writer after the claim, if only for a while.
+    pub(super) moved: bool,
     /// How the pipeline changed after the claim.
     pub(super) pipeline_changed: Option<String>,
     /// By how much the wall clock moved against the monotonic clock, in milliseconds.
@@ -103,20 +113,38 @@ pub(super) fn next_step(drill: &FailoverDrill, observed: &Observed, known: &Know
         EvidenceSeen::Another => {
             Step::End(error(reasons::NAME_USED_BEFORE, "a drill of this name has run before: create a drill of another name"))
         }
+        EvidenceSeen::Unreadable => Step::End(error(
+            reasons::EVIDENCE_UNREADABLE,
+            "this version of the operator cannot read the evidence of a drill of this name; a failover may have been called for: \
+             upgrade the operator, or create a drill of another name",
+        )),
+        EvidenceSeen::None if known.call.is_some() || is_true(drill, drill_types::TRIGGERED) => Step::End(error(
+            reasons::EVIDENCE_MISSING,
+            "the claim was deleted while the drill ran; a failover may have been called for: look at the cluster's events",
+        )),
         EvidenceSeen::None => before_claim(drill, observed, known, settings, now),
     }
 }
 
 /// A status can end a drill, and nothing else follows from one: a restored drill has none.
 pub(super) fn has_ended(drill: &FailoverDrill) -> bool {
-    let conditions = drill.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == drill_types::COMPLETE && condition.status == "True")
+    is_true(drill, drill_types::COMPLETE)
 }
 
-/// What is left until the drill's deadline.
+fn is_true(drill: &FailoverDrill, type_: &str) -> bool {
+    let conditions = drill.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+/// What is left until the drill's deadline, by the wall clock.
 pub(super) fn left(drill: &FailoverDrill, now: Timestamp) -> SignedDuration {
     let created = drill.creation_timestamp().map_or(now, |time| time.0);
     signed(drill.spec.deadline.get()) - now.duration_since(created)
+}
+
+/// The same by the monotonic clock, where this process has seen the drill before.
+fn remaining(drill: &FailoverDrill, known: &Known, now: Timestamp) -> SignedDuration {
+    known.left.unwrap_or_else(|| left(drill, now))
 }
 
 fn signed(duration: Duration) -> SignedDuration {
@@ -125,26 +153,43 @@ fn signed(duration: Duration) -> SignedDuration {
 
 /// The least that a drill needs from the start of its probe.
 fn needs(drill: &FailoverDrill) -> SignedDuration {
-    signed(drill.spec.load.warm_up.get() + drill.spec.load.cool_down.get())
+    signed(drill.spec.load.warm_up.get()) + needs_after_trigger(drill) + MARGIN
+}
+
+/// The least that a drill needs from its trigger, to measure a failover that meets the objective.
+fn needs_after_trigger(drill: &FailoverDrill) -> SignedDuration {
+    signed(drill.spec.objectives.recovery_time.get() + drill.spec.load.cool_down.get())
 }
 
 fn before_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, settings: &Settings, now: Timestamp) -> Step {
     if let Some(ending) = given_up(drill) {
         return Step::End(ending);
     }
-    let late = left(drill, now) < SignedDuration::ZERO;
+    let left = remaining(drill, known, now);
+    let hindered = |hindrance| match hindrance {
+        Hindrance::End(ending) => Step::End(ending),
+        Hindrance::Unknown(trouble) if left < SignedDuration::ZERO || known.silent.is_some_and(|silent| silent >= RDS_SILENCE) => {
+            Step::End(error(reasons::CLUSTER_UNKNOWN, trouble))
+        }
+        Hindrance::Unknown(trouble) => Step::Wait(Phase::Preflight, reasons::CLUSTER_UNKNOWN, trouble),
+        Hindrance::Outage(trouble) if left < SignedDuration::ZERO => Step::End(error(reasons::PIPELINE_NOT_READY, trouble)),
+        Hindrance::Outage(trouble) => Step::Wait(before_trigger(observed), reasons::PIPELINE_NOT_READY, trouble),
+    };
+    let cluster = match preflight::entitled(drill, observed, settings, now) {
+        Ok(cluster) => cluster,
+        Err(hindrance) => return hindered(hindrance),
+    };
+    // Before all that another drill changes: what it does to cluster and pipeline ends none that waits for it.
+    let lease = match lease_step(drill, observed, settings, cluster, left, now) {
+        Ok(lease) => lease,
+        Err(step) => return step,
+    };
     let pins = match preflight::check(drill, observed, settings, now) {
         Ok(pins) => pins,
-        Err(Hindrance::End(ending)) => return behind_another(drill, observed, settings, &ending, now).unwrap_or(Step::End(ending)),
-        Err(Hindrance::Outage(trouble)) if late => return Step::End(error(reasons::PIPELINE_NOT_READY, trouble)),
-        Err(Hindrance::Outage(trouble)) => return Step::Wait(before_trigger(observed), reasons::PIPELINE_NOT_READY, trouble),
-        Err(Hindrance::Unknown(trouble)) if late || known.silent.is_some_and(|silent| silent >= RDS_SILENCE) => {
-            return Step::End(error(reasons::CLUSTER_UNKNOWN, trouble));
-        }
-        Err(Hindrance::Unknown(trouble)) => return Step::Wait(Phase::Preflight, reasons::CLUSTER_UNKNOWN, trouble),
+        Err(hindrance) => return hindered(hindrance),
     };
-    if let Some(step) = lease_step(drill, observed, settings, &pins.cluster.resource_id, now) {
-        return step;
+    if let Some(lease) = lease {
+        return Step::WriteLease(lease, before_trigger(observed));
     }
     match &observed.probe {
         ProbeSeen::Foreign => Step::End(error(
@@ -158,12 +203,12 @@ fn before_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, setti
             reasons::BASELINE_UNSTEADY,
             "the probe's pod was deleted before the failover was called for: create a new drill",
         )),
-        ProbeSeen::None if left(drill, now) < needs(drill) => Step::End(error(
+        ProbeSeen::None if left < needs(drill) => Step::End(error(
             reasons::DEADLINE_EXCEEDED,
             "too little time is left until the deadline to measure anything: create a new drill",
         )),
         ProbeSeen::None => Step::StartProbe(Box::new(pins)),
-        ProbeSeen::Ours(probe) => baseline(drill, probe, known, pins, now),
+        ProbeSeen::Ours(probe) => baseline(drill, probe, known, pins, left, now),
     }
 }
 
@@ -179,31 +224,29 @@ fn before_trigger(observed: &Observed) -> Phase {
     if observed.probe.ours().is_some() { Phase::Baseline } else { Phase::Preflight }
 }
 
-/// What brings the cluster and its pipelines into a state that hinders may be another drill, which this one waits for.
-fn behind_another(drill: &FailoverDrill, observed: &Observed, settings: &Settings, ending: &Ending, now: Timestamp) -> Option<Step> {
-    const PASSING: [&str; 4] =
-        [reasons::CLUSTER_NOT_AVAILABLE, reasons::NO_READER, reasons::TARGET_UNSUITABLE, reasons::PIPELINE_NOT_READY];
-    let cluster = observed.cluster.found().filter(|_| PASSING.contains(&ending.reason.as_str()))?;
-    preflight::opened(drill, cluster, settings).ok()?;
-    lease_step(drill, observed, settings, &cluster.resource_id, now).filter(|step| matches!(step, Step::Wait(Phase::Pending, ..)))
-}
-
-/// What the Lease asks for; none when it is held.
-fn lease_step(drill: &FailoverDrill, observed: &Observed, settings: &Settings, resource_id: &str, now: Timestamp) -> Option<Step> {
+/// What is to be written of the Lease; none when it is held. Fails with what there is to do while another drill has it.
+fn lease_step(
+    drill: &FailoverDrill,
+    observed: &Observed,
+    settings: &Settings,
+    cluster: &AuroraCluster,
+    left: SignedDuration,
+    now: Timestamp,
+) -> Result<Option<Box<Lease>>, Step> {
     let LeaseSeen::Read { lease, holder_gone } = &observed.lease else {
-        return Some(Step::Wait(Phase::Preflight, reasons::PROGRESSING, "the Lease of the cluster was not read".to_owned()));
+        return Err(Step::Wait(Phase::Preflight, reasons::PROGRESSING, "the Lease of the cluster was not read".to_owned()));
     };
     let (uid, namespace, name) = (drill.uid().unwrap_or_default(), drill.namespace().unwrap_or_default(), drill.name_any());
     let holder = Holder { uid: &uid, namespace: &namespace, name: &name };
-    let lease_name = lease::name(resource_id);
+    let lease_name = lease::name(&cluster.resource_id);
     match lease::standing(lease.as_deref(), *holder_gone, holder, (&settings.namespace, &lease_name), now) {
-        Standing::Held => None,
-        Standing::Write(lease) => Some(Step::WriteLease(lease, before_trigger(observed))),
-        Standing::Taken(other) if observed.probe.ours().is_some() || left(drill, now) < needs(drill) => Some(Step::End(error(
+        Standing::Held => Ok(None),
+        Standing::Write(lease) => Ok(Some(lease)),
+        Standing::Taken(other) if observed.probe.ours().is_some() || left < needs(drill) => Err(Step::End(error(
             reasons::ANOTHER_DRILL,
             format!("{other} runs on the same Aurora cluster: create a new drill when it has ended"),
         ))),
-        Standing::Taken(other) => Some(Step::Wait(
+        Standing::Taken(other) => Err(Step::Wait(
             Phase::Pending,
             reasons::ANOTHER_DRILL,
             format!("waits until {other} has ended, which runs on the same Aurora cluster"),
@@ -211,26 +254,31 @@ fn lease_step(drill: &FailoverDrill, observed: &Observed, settings: &Settings, r
     }
 }
 
-fn baseline(drill: &FailoverDrill, probe: &Probe, known: &Known, pins: Pins, now: Timestamp) -> Step {
+fn baseline(drill: &FailoverDrill, probe: &Probe, known: &Known, pins: Pins, left: SignedDuration, now: Timestamp) -> Step {
     if known.probe.as_ref().is_some_and(|uid| *uid != probe.uid) {
         return Step::End(error(reasons::BASELINE_UNSTEADY, "the probe's pod was replaced by another: create a new drill"));
     }
     if let Some(end) = &probe.end {
         return Step::End(match &end.result {
             Ok(result) => error(
-                result.reason.as_deref().unwrap_or(reasons::BASELINE_UNSTEADY),
+                result.reason.as_deref().filter(|reason| is_reason(reason)).unwrap_or(reasons::BASELINE_UNSTEADY),
                 result.message.as_deref().unwrap_or("the probe ended before the failover was called for"),
             ),
             Err(why) => error(reasons::BASELINE_UNSTEADY, format!("{why}: kubectl logs {}-probe says more", drill.name_any())),
         });
     }
-    let limit = signed(BASELINE + drill.spec.load.warm_up.get());
-    if probe.ready && left(drill, now) > SignedDuration::ZERO {
+    let in_time = left >= needs_after_trigger(drill);
+    if probe.ready && in_time {
         return Step::Trigger(Box::new(pins));
+    }
+    if probe.ready {
+        let message = "too little time is left until the deadline to measure a failover; nothing was triggered: create a new drill";
+        return Step::End(error(reasons::DEADLINE_EXCEEDED, message));
     }
     let state = known.stage.as_deref().map(|stage| format!(" (stage {stage})")).unwrap_or_default();
     let waiting = probe.waiting.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    if now.duration_since(probe.created) > limit || left(drill, now) < SignedDuration::ZERO {
+    let limit = signed(BASELINE + drill.spec.load.warm_up.get());
+    if now.duration_since(probe.created) > limit || !in_time {
         let message = format!(
             "the probe did not come to a steady baseline in time{state}{waiting}; kubectl logs {}-probe says more",
             drill.name_any()
@@ -240,12 +288,23 @@ fn baseline(drill: &FailoverDrill, probe: &Probe, known: &Known, pins: Pins, now
     Step::Wait(Phase::Baseline, reasons::PROGRESSING, format!("the probe writes until its writes are steady{state}{waiting}"))
 }
 
+/// True for what a condition takes as its reason: what a probe says is the tenant's.
+fn is_reason(text: &str) -> bool {
+    text.len() <= LONGEST_REASON
+        && text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 fn after_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, claim: &Claim, now: Timestamp) -> Step {
     let unclear = Call { outcome: CallOutcome::Unclear, began: None, ended: None, message: None };
     let call = known.call.as_ref().unwrap_or(&unclear);
     if call.outcome == CallOutcome::Refused {
         let why = call.message.as_deref().unwrap_or_default();
         return Step::Conclude(error(reasons::REFUSED, format!("the RDS API refused the failover: {why}")));
+    }
+    if call.outcome == CallOutcome::NotMade {
+        let message = "the claim was answered too late to call for the failover, and nothing was triggered: create a new drill";
+        return Step::Conclude(error(reasons::NOT_CALLED, message));
     }
     let fate = Fate::read(observed, known, claim);
     let probe = observed.probe.ours().filter(|probe| probe.uid == claim.probe.uid);
@@ -286,8 +345,7 @@ fn after_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, claim:
         let lost = ending(Verdict::Inconclusive, reasons::PROBE_LOST, format!("{why}, so nothing was measured: create a new drill"));
         return stop(if fate.seen { lost } else { unseen(call, Some(why)) });
     }
-    // Counted by the monotonic clock since the claim: a clock that was set ahead is no deadline.
-    if left(drill, now) + SignedDuration::from_millis(known.clock_step) < SignedDuration::ZERO {
+    if remaining(drill, known, now) < SignedDuration::ZERO {
         let late = ending(
             Verdict::Inconclusive,
             reasons::DEADLINE_EXCEEDED,
@@ -299,71 +357,6 @@ fn after_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, claim:
         return stop(unseen(call, None));
     }
     Step::Observe(fate.phase(known), false)
-}
-
-/// True when nothing more will come of the call of that claim.
-pub(super) fn is_settled(observed: &Observed, known: &Known, claim: &Claim) -> bool {
-    Fate::read(observed, known, claim).settled
-}
-
-/// No failover was seen.
-fn unseen(call: &Call, hint: Option<&str>) -> Ending {
-    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-    if call.outcome == CallOutcome::Accepted {
-        let message =
-            format!("the RDS API accepted the failover, and no other instance became the writer{hint}: look at the cluster's events");
-        return error(reasons::NO_FAILOVER_SEEN, message);
-    }
-    let message = format!(
-        "whether the failover was called for cannot be known, and none was seen{hint}: look at the cluster's events, and create a new drill"
-    );
-    error(reasons::TRIGGER_UNKNOWN, message)
-}
-
-/// What has become of the call, as the roles and the events tell.
-#[derive(Clone, Copy, Debug)]
-struct Fate {
-    /// The target is the writer now.
-    target_is_writer: bool,
-    /// A failover was seen, of whatever outcome.
-    seen: bool,
-    /// Nothing more will come of the call.
-    settled: bool,
-}
-
-impl Fate {
-    fn read(observed: &Observed, known: &Known, claim: &Claim) -> Self {
-        let events = observed.events.as_deref().unwrap_or_default();
-        let seen_event = events.iter().any(|event| event.kind.is_failover());
-        let over = events.iter().any(|event| event.kind.is_failover() && !matches!(event.kind, EventKind::Started(_)));
-        // By the monotonic clock: a wall clock that was set ahead shall not make the wait shorter.
-        let waited = known.since_claim.unwrap_or_default();
-        let shows = CLAIM_HOLDS + CALL_TIMEOUT + SHOWS_WITHIN;
-        let accepted = known.call.as_ref().is_some_and(|call| call.outcome == CallOutcome::Accepted);
-        match &observed.cluster {
-            ClusterSeen::Found(cluster) if cluster.resource_id == claim.cluster.resource_id => {
-                let target_is_writer = cluster.writer() == Some(claim.target.as_str());
-                let seen = target_is_writer || seen_event;
-                let over = target_is_writer || over;
-                Self {
-                    target_is_writer,
-                    seen,
-                    settled: cluster.is_available() && (waited >= shows || (over && (accepted || target_is_writer))),
-                }
-            }
-            // Gone, replaced, or not to be asked: then time alone settles it.
-            _ => Self { target_is_writer: false, seen: seen_event, settled: waited >= shows * 3 },
-        }
-    }
-
-    fn phase(&self, known: &Known) -> Phase {
-        match known.stage.as_deref() {
-            Some("Draining" | "Counting") => Phase::Draining,
-            Some("Recovered") => Phase::Recovering,
-            _ if self.target_is_writer => Phase::Recovering,
-            _ => Phase::FailingOver,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ const MOST: usize = 64;
 /// The longest message of an entry, in characters.
 const LONGEST: usize = 512;
 
+/// The longest reason of an entry, in characters.
+const LONGEST_REASON: usize = 64;
+
 /// Observations, sorted by when they happened.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Timeline(Vec<Observation>);
@@ -21,7 +24,7 @@ pub(super) fn observation(at: Timestamp, observed: Timestamp, source: Observatio
         at: MicroTime(micros(at)),
         observed_at: MicroTime(micros(observed)),
         source,
-        reason: reason.to_owned(),
+        reason: reason.chars().take(LONGEST_REASON).collect(),
         message: message.chars().take(LONGEST).collect(),
         uncertainty_milliseconds: None,
     }
@@ -68,16 +71,20 @@ impl Timeline {
             let (reason, message) = match call.outcome {
                 CallOutcome::Accepted => ("CallAccepted", "the RDS API accepted the failover"),
                 CallOutcome::Refused => ("CallRefused", "the RDS API refused the failover"),
-                CallOutcome::Unclear | CallOutcome::Unknown => ("CallUnclear", "whether the RDS API took the call is not known"),
+                CallOutcome::Unclear | CallOutcome::NotMade | CallOutcome::Unknown => {
+                    ("CallUnclear", "whether the RDS API took the call is not known")
+                }
             };
             self.add(observation(ended, ended, ObservationSource::Operator, reason, message));
         }
         let Some(result) = result else { return };
         let mut probe = |at: Option<Timestamp>, reason: &str, message: &str| {
-            if let Some(at) = at {
+            // Before that, no time stands in a form that the API server takes.
+            if let Some(at) = at.filter(|at| *at > Timestamp::UNIX_EPOCH) {
                 self.add(observation(at, now, ObservationSource::Probe, reason, message));
             }
         };
+        probe(result.ready, "BaselineSteady", "the probe's writes were steady on the writer");
         if let Some(gap) = &result.gap {
             probe(Some(gap.last_good_began), "LastGoodWrite", "the last good write on the old writer began");
             probe(gap.first_failed_ended, "FirstFailedWrite", "the first write failed");
@@ -119,5 +126,18 @@ mod tests {
         }
         assert_eq!(timeline.entries().len(), MOST);
         assert!(timeline.entries().iter().all(|entry| entry.message.len() <= LONGEST));
+    }
+
+    #[test]
+    fn what_the_probe_saw_stands_at_the_probes_own_times() {
+        let mut timeline = Timeline::default();
+        let mut result = crate::drill::fixtures::result();
+        result.gap.as_mut().unwrap().first_good_ended = Some(Timestamp::MIN);
+        let call = Call { outcome: CallOutcome::Accepted, began: None, ended: None, message: None };
+        timeline.add_result(&call, Some(&result), at(999));
+        let entries = timeline.entries();
+        let steady = entries.iter().find(|entry| entry.reason == "BaselineSteady").unwrap();
+        assert_eq!((steady.source, Some(steady.at.0)), (ObservationSource::Probe, result.ready));
+        assert!(entries.iter().all(|entry| entry.at.0 > Timestamp::UNIX_EPOCH), "the API server takes no year before 0");
     }
 }

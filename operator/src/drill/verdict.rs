@@ -37,7 +37,7 @@ pub(super) fn judge(measured: &Measured<'_>) -> Ending {
     let rules = [pipeline(measured), failover(measured), clocks(measured), load(measured), ticks(measured)];
     let result = measured.result;
     let objectives = &measured.claim.spec.objectives;
-    let lost = count("lost", objectives.lost.into(), result.queue_channel.lost + result.direct_channel.lost);
+    let lost = lost(measured);
     let duplicated = count("duplicated", objectives.duplicated.into(), result.queue_channel.duplicated + result.direct_channel.duplicated);
     let unexpected = count("unexpected", 0, result.queue_channel.unexpected + result.direct_channel.unexpected);
     let integrity = [lost, duplicated, unexpected];
@@ -48,7 +48,7 @@ pub(super) fn judge(measured: &Measured<'_>) -> Ending {
     let changed = is(&&rules[0], CriterionResult::Inconclusive);
     let proven = integrity.iter().find(|judged| is(judged, CriterionResult::Fail)).filter(|_| !changed);
     let missed = rules.iter().chain(&others).find(|judged| is(judged, CriterionResult::Fail));
-    let open = others.iter().find(|judged| is(judged, CriterionResult::Inconclusive));
+    let open = others.iter().chain(&integrity).find(|judged| is(judged, CriterionResult::Inconclusive));
     let (verdict, cause) = match (proven, unsound, missed, open) {
         (Some(proven), ..) => (Verdict::Fail, Some(proven)),
         (_, Some(unsound), ..) => (Verdict::Inconclusive, Some(unsound)),
@@ -129,14 +129,39 @@ fn recovery(measured: &Measured<'_>) -> Judged {
     }
 }
 
-/// The probe may not receive from the dead-letter queue: what is missing from the table and could have gone there.
+/// What had not arrived while messages were still in the queue may be lost or not.
+fn lost(measured: &Measured<'_>) -> Judged {
+    let (queue, direct) = (&measured.result.queue_channel, &measured.result.direct_channel);
+    let most = measured.claim.spec.objectives.lost.into();
+    let judged = count("lost", most, queue.lost + direct.lost);
+    if queue.undrained <= 0 || judged.criterion.result == CriterionResult::Fail {
+        return judged;
+    }
+    let message = format!("{} acknowledged messages had not arrived when the time for the drain was over", queue.undrained);
+    Judged { criterion: Criterion { result: CriterionResult::Inconclusive, ..judged.criterion }, ..judged }
+        .because(reasons::BACKLOG_NOT_DRAINED, message)
+}
+
+/// The probe may not receive from the dead-letter queue: what is missing from the table could have gone there.
 fn dead_lettered(measured: &Measured<'_>) -> Judged {
-    let missing = measured.result.dead_lettered.max(0);
-    match measured.result.dead_letter_growth {
-        Some(growth) => count("deadLettered", measured.claim.spec.objectives.dead_lettered.into(), missing.min(growth.max(0))),
-        None if missing == 0 => count("deadLettered", measured.claim.spec.objectives.dead_lettered.into(), 0),
-        None => judged("deadLettered", "", "not measured", CriterionResult::Inconclusive)
-            .because(reasons::NO_LOAD, "the depth of the dead-letter queue could not be read"),
+    let objective = measured.claim.spec.objectives.dead_lettered.into();
+    let unknown = |measured: String, message: &str| {
+        judged("deadLettered", format!("at most {objective}"), measured, CriterionResult::Inconclusive)
+            .because(reasons::DEAD_LETTERS_UNKNOWN, message)
+    };
+    match measured.result.most_dead_lettered() {
+        Some(0) => count("deadLettered", objective, 0),
+        Some(most) if most <= objective => {
+            judged("deadLettered", format!("at most {objective}"), format!("at most {most}"), CriterionResult::Pass)
+        }
+        Some(most) => unknown(
+            format!("at most {most}"),
+            "the dead-letter queue grew while messages of the probe did not arrive: whether by these is not known",
+        ),
+        None => unknown(
+            "not measured".to_owned(),
+            "messages of the probe did not arrive, and the depth of the dead-letter queue could not be read",
+        ),
     }
 }
 
@@ -178,12 +203,19 @@ fn clocks(measured: &Measured<'_>) -> Judged {
     sound("clocks", target, format!("steady to {}", seconds(step)))
 }
 
+/// How long the probe wrote in the gap, in milliseconds. In one without an end it wrote until its deadline: as long as its attempts failed.
+fn length(measured: &Measured<'_>) -> i64 {
+    let Some(gap) = &measured.result.gap else { return 0 };
+    let interval = milliseconds(measured.claim.spec.load.direct_write_interval);
+    let failed = i64::try_from(gap.failed_attempts).unwrap_or(i64::MAX).saturating_mul(interval);
+    gap.upper_milliseconds.unwrap_or(failed.max(gap.lower_milliseconds))
+}
+
 fn load(measured: &Measured<'_>) -> Judged {
     let accept = &measured.result.accept;
     let rate = i64::from(measured.claim.spec.load.messages_per_second);
     let target = format!("{rate} messages a second");
-    let gap = measured.result.gap.as_ref().and_then(|gap| gap.upper_milliseconds).unwrap_or(0);
-    let due = rate.saturating_mul(gap) / 1000;
+    let due = rate.saturating_mul(length(measured)) / 1000;
     let tried = i64::try_from(accept.attempted_in_gap).unwrap_or(i64::MAX);
     let measured_text = format!("{tried} of {due} due in the gap");
     if accept.acknowledged == 0 || measured.result.direct_channel.sent == 0 {
@@ -200,8 +232,7 @@ fn load(measured: &Measured<'_>) -> Judged {
 fn ticks(measured: &Measured<'_>) -> Judged {
     let target = "at most a tenth late";
     let interval = milliseconds(measured.claim.spec.load.direct_write_interval).max(1);
-    let gap = measured.result.gap.as_ref().and_then(|gap| gap.upper_milliseconds).unwrap_or(0);
-    let (missed, due) = (i64::try_from(measured.result.missed_ticks_in_gap).unwrap_or(i64::MAX), gap / interval);
+    let (missed, due) = (i64::try_from(measured.result.missed_ticks_in_gap).unwrap_or(i64::MAX), length(measured) / interval);
     let text = format!("{missed} of {due} in the gap");
     if missed.saturating_mul(10) <= due {
         return sound("ticks", target, text);
@@ -211,13 +242,13 @@ fn ticks(measured: &Measured<'_>) -> Judged {
 
 /// Whether the gap is this drill's failover.
 fn failover(measured: &Measured<'_>) -> Judged {
-    let target = format!("one, to {}", measured.claim.target);
+    let target = "one, to the target";
     let gap = measured.result.gap.as_ref();
-    let another = |message: String| unsound("failover", &target, "another").because(reasons::ANOTHER_FAILOVER, message);
+    let another = |message: String| unsound("failover", target, "another").because(reasons::ANOTHER_FAILOVER, message);
     if let Some(why) = gap.and_then(|gap| strange_gap(gap, measured)).or_else(|| strange_events(measured)) {
         return another(why);
     }
-    let fail = |reason: &'static str, what: &str| judged("failover", target.clone(), what, CriterionResult::Fail).because(reason, what);
+    let fail = |reason: &'static str, what: &str| judged("failover", target, what, CriterionResult::Fail).because(reason, what);
     let events = || in_window(measured).map(|event| &event.kind);
     let back = gap.is_some_and(|gap| gap.writer_after.as_ref() == Some(&measured.claim.writer)) && !measured.target_is_writer;
     if events().any(|kind| *kind == EventKind::PreviousWriterPromoted) || (back && measured.call.outcome == CallOutcome::Accepted) {
@@ -229,7 +260,7 @@ fn failover(measured: &Measured<'_>) -> Judged {
     match gap.and_then(|gap| gap.writer_after.as_deref()) {
         Some(after) if after != measured.claim.target => another(format!("{after} took the writes, which is not the target")),
         _ if measured.result.writer_changes > 1 => another("the writer changed more than once".to_owned()),
-        after => sound("failover", &target, after.unwrap_or(if measured.target_is_writer { &measured.claim.target } else { "none" })),
+        after => sound("failover", target, after.unwrap_or(if measured.target_is_writer { &measured.claim.target } else { "none" })),
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) trait Kubernetes: Send + Sync {
     fn replace<K: Object>(&self, object: &K) -> impl Future<Output = Result<K, Failure>> + Send;
     /// Deletes this very object, by its uid. One that is gone is no failure.
     fn delete<K: Object>(&self, object: &K) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Fails with [`Failure::Conflict`] when the drill was changed since it was read: another operator may have ended it.
     fn write_status(&self, drill: &FailoverDrill, status: &FailoverDrillStatus) -> impl Future<Output = Result<(), Failure>> + Send;
     /// The worker pods of a pipeline, and whether Kubernetes is replacing some.
     fn workers(&self, pipeline: &DurableWritePipeline) -> impl Future<Output = Result<(Vec<Pod>, bool), Failure>> + Send;

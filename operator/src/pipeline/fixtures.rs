@@ -13,7 +13,7 @@ use crate::settings::{Settings, WorkerEnvironment};
 use crate::workers::Answer;
 
 /// The smallest pipeline, as the API server would store it.
-pub(super) fn orders() -> DurableWritePipeline {
+pub(crate) fn orders() -> DurableWritePipeline {
     parse(
         r"
 apiVersion: durablewrite.dev/v1alpha1

@@ -43,8 +43,11 @@ use memory::{Memories, Memory};
 use rivals::Rivals;
 use rollouts::{AT_ONCE, Rollouts};
 use status::{Note, Observed};
-use stores::{Guarded, Stores, Triggers};
+pub(crate) use stores::Guarded;
+use stores::{Stores, Triggers};
 use validate::{Accepted, Children, Refusal};
+
+pub(crate) use status::two_figures;
 
 /// How often a pipeline is looked at when nothing changes in Kubernetes: workers and RDS do not call.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -78,6 +81,11 @@ impl View {
     /// True once the watches have listed what is there.
     pub(crate) fn ready(&self) -> bool {
         self.0.stores.ready().now_or_never().is_some_and(|result| result.is_ok())
+    }
+
+    /// The pipelines that are there.
+    pub(crate) fn all(&self) -> Vec<Arc<Guarded>> {
+        self.0.stores.pipelines.state()
     }
 
     /// The status of the condition Ready of each pipeline.

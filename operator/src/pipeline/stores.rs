@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::names::{PIPELINE_LABEL, managed_selector};
 
 /// A pipeline, or the reason why the object could not be read as one.
-pub(super) type Guarded = DeserializeGuard<DurableWritePipeline>;
+pub(crate) type Guarded = DeserializeGuard<DurableWritePipeline>;
 /// Pipelines that should be looked at.
 pub(super) type Triggers = SelectAll<BoxStream<'static, Result<ReconcileRequest<Guarded>, watcher::Error>>>;
 

@@ -1,8 +1,9 @@
 //! Moves the writer's role to another instance, and lets the old writer come back as a reader.
 //!
-//! No acknowledged commit is lost, because a commit is acknowledged only when a second instance has it, and because before a promotion
-//! the readers stop receiving, are compared, and the promoted one first gets what the most advanced one has. Nothing here ever cancels a
-//! statement: a commit that waits for a reader would then be acknowledged without it.
+//! No acknowledged commit is lost, because a commit is acknowledged only when a second instance has it (or by a new writer until its readers
+//! follow, when nothing else can befall it, as its failover lasts), and because before a promotion the readers stop receiving, are compared,
+//! and the promoted one first gets what the most advanced one has. Nothing here ever cancels a statement: a commit that waits for a reader
+//! would then be acknowledged without it.
 
 mod record;
 mod steps;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub use self::record::{Failover, FailoverCalls, Fault, Refused, Timing, Truth};
 pub(super) use self::steps::{follow, wait_until_follows, wait_until_waited_for};
 
-use self::steps::{end_old_writer, end_writing_sessions, fence, flap, place, promote, rejoin, restore};
+use self::steps::{end_old_writer, end_writing_sessions, fence, flap, place, promote, rejoin, restore, wait_for_readers};
 use self::witness::{Moment, Witness};
 use super::behaviour::{Behaviour, Outcome};
 use super::cluster::{Cluster, Source, Status};
@@ -152,8 +153,9 @@ impl Cluster {
         self.record(|failover| failover.promoted = Some(Timestamp::now()));
         self.update(|state| state.writer = plan.target);
         self.let_names_follow(plan.target, plan.timing.names);
-        self.writes_are_back(witness, stop, !others.is_empty()).await?;
+        self.writes_are_back(witness, stop, false).await?;
         self.tell_of_failover(EventId::Completed, &new.name);
+        wait_for_readers(new, others).await?;
         self.flap(plan, new, !others.is_empty()).await?;
 
         end_old_writer(plan.fault, old, plan.timing.rejoin).await?;
@@ -161,6 +163,8 @@ impl Cluster {
         rejoin(plan.fault, old, new).await?;
         new.configure(&Role { writer: &new.name, follows: None, synchronous: true, read_only: false })?;
         wait_until_waited_for(new, old).await?;
+        // What was acknowledged before commits waited.
+        wait_until_follows(old, new).await?;
         self.record(|failover| failover.rejoined = Some(Timestamp::now()));
         self.tell(Source::Instance(old.name.clone()), "availability", "DB instance restarted".to_owned(), Timestamp::now(), Duration::ZERO);
         Ok(())

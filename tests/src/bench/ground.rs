@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use durable_write_crds::layout;
 use durable_write_crds::wire::{Topology, TopologyInstance};
+use durable_write_worker::schema;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -85,6 +86,27 @@ impl Ground {
         Consumer::start("the worker", command, &mounts.join("worker.log"))
     }
 
+    /// Makes the tables that probes write.
+    pub(super) async fn make_tables_of_drills(&self) -> anyhow::Result<()> {
+        schema::apply_drills(&mut self.admin().await?, USER).await
+    }
+
+    /// Starts a drill's probe on a queue. It measures nothing: with a backlog its baseline is never steady.
+    pub(super) fn start_probe(&self, queue: &Queue) -> anyhow::Result<Consumer> {
+        self.mounts.write_manifest(&self.manifest(queue).to_string())?;
+        let (mounts, instances) = (self.mounts.path(), self.aurora.instances());
+        let name = |writer| instances.iter().find(|instance| instance.writer == writer).map(|instance| instance.name.clone());
+        let plan = json!({
+            "drill": uid(), "drillName": "bench", "resourceId": queue.name, "writer": name(true), "target": name(false),
+            "maxReplicaLag": "1s", "messagesPerSecond": 50, "directWriteInterval": "100ms", "directPath": "Instances",
+            "warmUp": "20s", "coolDown": "30s", "backlogDrained": "5m", "deadline": "15m",
+        });
+        let mut command = Command::new(&self.worker);
+        command.arg("probe").arg("--mounts").arg(mounts).arg("--plan").arg(plan.to_string()).args(["--listen", "127.0.0.1:0"]);
+        command.arg("--result").arg(mounts.join("result")).envs(aws(&self.sqs.endpoint())).env("AWS_EC2_METADATA_DISABLED", "true");
+        Consumer::start("the probe", command, &mounts.join("probe.log"))
+    }
+
     /// Starts the rival on a queue.
     pub(super) fn start_rival(&self, program: &Path, queue: &Queue, sqs_endpoint: &str) -> anyhow::Result<Consumer> {
         let endpoint = self.aurora.cluster_endpoint();
@@ -140,6 +162,12 @@ impl Ground {
             sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// A uid as Kubernetes gives it.
+fn uid() -> String {
+    let digits = format!("{:032x}", rand::random::<u128>());
+    [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)].map(|(from, to)| digits.get(from..to).unwrap_or_default()).join("-")
 }
 
 /// The AWS settings of a consumer.

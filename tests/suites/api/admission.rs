@@ -4,7 +4,7 @@ use durable_write_crds::FailoverDrillStatus;
 use durable_write_crds::drill::Verdict;
 use serde_json::{Value, json};
 
-use crate::quiet::{DRILL_RUNNER, OPERATOR, bind, create, drill, dry_run, quiet, say};
+use crate::quiet::{DRILL_RUNNER, bind, create, drill, dry_run, quiet, say};
 
 #[tokio::test]
 async fn who_asked_for_a_drill_cannot_be_forged() {
@@ -22,13 +22,19 @@ async fn who_asked_for_a_drill_cannot_be_forged() {
             assert!(patched.is_err() || patched.unwrap().contains("no change"), "{drill} took {patch}");
         }
     }
-    // Drills that the operator itself will create are those of others.
-    bind(ground, &home, OPERATOR, DRILL_RUNNER).await;
-    dry_run(ground, &home, &forged, &["--as", OPERATOR]).await.unwrap();
+    // As a whole, too.
+    for requested_by in [json!("bob"), json!(null)] {
+        let replace = ["--namespace", &home.name, "replace", "--filename", "-", "--as=alice"];
+        let error =
+            ground.cluster.kubectl_with(replace, &drill("own", &json!({"requestedBy": requested_by})).to_string()).await.unwrap_err();
+        assert!(error.to_string().contains("a drill cannot be changed but for abort"), "{error}");
+    }
+    let requested_by = ["get", "failoverdrill", "own", "nobodys", "--output=jsonpath={.items[*].spec.requestedBy}"];
+    assert_eq!(ground.kubectl(&home, &requested_by).await.unwrap(), "alice");
 }
 
 #[tokio::test]
-async fn a_drill_that_comes_from_git_has_an_end() {
+async fn a_drill_that_comes_from_git_or_from_a_backup_has_an_end() {
     let ground = quiet().await;
     let home = ground.namespace().await;
     for (field, key) in [
@@ -38,6 +44,7 @@ async fn a_drill_that_comes_from_git_has_an_end() {
         ("labels", "app.kubernetes.io/instance"),
         ("labels", "kustomize.toolkit.fluxcd.io/name"),
         ("labels", "helm.toolkit.fluxcd.io/namespace"),
+        ("labels", "velero.io/restore-name"),
     ] {
         let from_git = |spec: &Value| {
             let mut drill = drill("quarterly", spec);
@@ -45,7 +52,7 @@ async fn a_drill_that_comes_from_git_has_an_end() {
             drill
         };
         let error = dry_run(ground, &home, &from_git(&json!({})), &[]).await.expect_err(key).to_string();
-        assert!(error.contains("spec.notAfter: a drill that Argo CD or Flux applies must have it"), "{key}: {error}");
+        assert!(error.contains("spec.notAfter: a drill that Argo CD, Flux or Velero applies must have it"), "{key}: {error}");
         dry_run(ground, &home, &from_git(&json!({"notAfter": "2026-11-24T06:00:00Z"})), &[]).await.expect(key);
     }
     let mut by_hand = drill("by-hand", &json!({}));
@@ -83,9 +90,42 @@ async fn only_drill_runners_create_drills_and_only_the_operator_writes_their_sta
         assert!(error.contains("resource \"failoverdrills/status\""), "{error}");
         ground.kubectl(&home, &[&patch[..], &[&user]].concat()).await.unwrap();
     }
+    // Nor has the administrator of the cluster, who has every right: the digest of the evidence stands in the status.
+    let error = ground.kubectl(&home, &[&patch[..], &["--subresource=status"]].concat()).await.unwrap_err().to_string();
+    assert!(error.contains("written by the operator of durable-write only"), "{error}");
     let verdict = ["get", "failoverdrill", "a", "--output=jsonpath={.status.verdict}"];
     assert_eq!(ground.kubectl(&home, &verdict).await.unwrap(), "");
     say(ground, &home, "a", &FailoverDrillStatus { verdict: Some(Verdict::Pass), ..FailoverDrillStatus::default() }).await;
     assert_eq!(ground.kubectl(&home, &verdict).await.unwrap(), "Pass");
     ground.kubectl(&home, &["delete", "failoverdrill", "a", "--as=runner"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_create_drills_in_one_namespace_may_do_so_in_no_other_and_administrators_cannot_take_the_right() {
+    let ground = quiet().await;
+    let (home, other) = (ground.namespace().await, ground.namespace().await);
+    bind(ground, &home, "runner", DRILL_RUNNER).await;
+    bind(ground, &other, "admin", "admin").await;
+    create(ground, &home, &drill("a", &json!({})), &["--as=runner"]).await.unwrap();
+    create(ground, &other, &drill("a", &json!({})), &[]).await.unwrap();
+    let error = create(ground, &other, &drill("b", &json!({})), &["--as=runner"]).await.unwrap_err().to_string();
+    assert!(error.contains("cannot create resource \"failoverdrills\""), "{error}");
+    let abort = r#"{"spec": {"abort": true}}"#;
+    for verb in [
+        &["get", "failoverdrill", "a"][..],
+        &["patch", "failoverdrill", "a", "--type=merge", "--patch", abort],
+        &["delete", "failoverdrill", "a"],
+        &["delete", "failoverdrill", "--all"],
+    ] {
+        let error = ground.kubectl(&other, &[verb, &["--as=runner"]].concat()).await.unwrap_err().to_string();
+        assert!(error.contains("Forbidden"), "{verb:?}: {error}");
+    }
+    // Nobody gives rights that they do not have.
+    let role = format!("--clusterrole={DRILL_RUNNER}");
+    let bind_oneself = ["create", "rolebinding", "mine", &role, "--user=admin", "--as=admin"];
+    let error = ground.kubectl(&other, &bind_oneself).await.unwrap_err().to_string();
+    assert!(error.contains("attempting to grant RBAC permissions not currently held"), "{error}");
+    let own_role = ["create", "role", "mine", "--verb=create", "--resource=failoverdrills.durablewrite.dev", "--as=admin"];
+    let error = ground.kubectl(&other, &own_role).await.unwrap_err().to_string();
+    assert!(error.contains("attempting to grant RBAC permissions not currently held"), "{error}");
 }

@@ -19,6 +19,7 @@ async fn at_rest_nothing_is_written() {
         identifier: "rest".to_owned(),
         engine: "aurora-postgresql",
         instances: vec!["rest-1".to_owned(), "rest-2".to_owned()],
+        tags: Vec::new(),
     });
     ground.apply(&home, &smallest("flowing", "flowing")).await.unwrap();
     ground.apply(&home, &manifest("aurora", "aurora", "aurora: {clusterIdentifier: rest}")).await.unwrap();

@@ -186,6 +186,7 @@ async fn instances_of_an_aurora_cluster_reach_the_workers_without_a_rollout() {
         identifier: "ledger".to_owned(),
         engine: "aurora-postgresql",
         instances: instances.iter().map(|name| (*name).to_owned()).collect(),
+        tags: Vec::new(),
     };
     ground.rds.put(cluster(&["ledger-1", "ledger-2"]));
     home.condition("orders", types::READY, "True", reasons::OK).await;
@@ -224,7 +225,12 @@ async fn instances_of_an_aurora_cluster_reach_the_workers_without_a_rollout() {
 async fn a_cluster_of_another_engine_is_refused() {
     let ground = ground().await;
     let home = ground.namespace().await;
-    ground.rds.put(Described { identifier: "graph".to_owned(), engine: "neptune", instances: vec!["graph-1".to_owned()] });
+    ground.rds.put(Described {
+        identifier: "graph".to_owned(),
+        engine: "neptune",
+        instances: vec!["graph-1".to_owned()],
+        tags: Vec::new(),
+    });
     ground.apply(&home, &manifest("orders", "graph", "aurora: {clusterIdentifier: graph}")).await.unwrap();
     home.condition("orders", types::STALLED, "True", reasons::NOT_AURORA).await;
 }

@@ -102,6 +102,11 @@ impl Ground {
         Home { name, client }
     }
 
+    /// What the operator's port answers.
+    pub(crate) async fn operator_says(&self, path: &str) -> (u16, String) {
+        get(self.operator_address, path).await
+    }
+
     /// What the operator wrote below `namespace` so far.
     pub(crate) fn writes_in(&self, namespace: &str) -> Vec<String> {
         let below = format!("/namespaces/{namespace}/");
@@ -196,6 +201,16 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Resu
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+}
+
+/// The HTTP status and the text that a port answers.
+pub(crate) async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+        .build_http::<http_body_util::Empty<hyper::body::Bytes>>();
+    let response = client.get(format!("http://{address}{path}").parse().unwrap()).await.unwrap();
+    let status = response.status();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    (status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
 }
 
 /// The smallest pipeline, of that name and on that queue.

@@ -1,5 +1,6 @@
-//! The two calls of the RDS API that the operator makes, with answers that a test sets.
+//! What the operator reads of the RDS API, with answers that a test sets; every other action is refused.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -14,12 +15,14 @@ pub(crate) struct Described {
     pub(crate) identifier: String,
     pub(crate) engine: &'static str,
     pub(crate) instances: Vec<String>,
+    pub(crate) tags: Vec<(String, String)>,
 }
 
 /// A server of the RDS API.
 pub(crate) struct Rds {
     address: SocketAddr,
     clusters: Arc<Mutex<Vec<Described>>>,
+    asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Rds {
@@ -29,16 +32,25 @@ impl Rds {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let served = Arc::clone(&clusters);
+        let asked = Arc::<Mutex<BTreeSet<String>>>::default();
+        let (served, noted) = (Arc::clone(&clusters), Arc::clone(&asked));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let answer = async move |body: String| answer(&body, &served.lock().unwrap());
+                let answer = async move |body: String| {
+                    noted.lock().unwrap().insert(parameter(&body, "Action").to_owned());
+                    answer(&body, &served.lock().unwrap())
+                };
                 let router = axum::Router::new().route("/", post(answer));
                 axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
             });
         });
-        Self { address, clusters }
+        Self { address, clusters, asked }
+    }
+
+    /// The actions that were asked for so far.
+    pub(crate) fn asked(&self) -> BTreeSet<String> {
+        self.asked.lock().unwrap().clone()
     }
 
     /// Describes `cluster` from now on, in place of one of its identifier.
@@ -63,10 +75,17 @@ impl Rds {
     }
 }
 
+fn parameter<'a>(body: &'a str, name: &str) -> &'a str {
+    let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next().unwrap_or_default()
+}
+
 fn answer(body: &str, clusters: &[Described]) -> (StatusCode, String) {
-    let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
+    let (action, identifier) = (parameter(body, "Action"), parameter(body, "DBClusterIdentifier"));
     let items: String = match action {
-        "DescribeDBClusters" => clusters.iter().map(cluster).collect(),
+        "DescribeDBClusters" => {
+            clusters.iter().filter(|cluster| identifier.is_empty() || cluster.identifier == identifier).map(cluster).collect()
+        }
         "DescribeDBInstances" => clusters.iter().flat_map(|cluster| &cluster.instances).map(|name| instance(name)).collect(),
         other => {
             return (
@@ -80,7 +99,7 @@ fn answer(body: &str, clusters: &[Described]) -> (StatusCode, String) {
 }
 
 fn cluster(cluster: &Described) -> String {
-    let Described { identifier, engine, instances } = cluster;
+    let Described { identifier, engine, instances, tags } = cluster;
     let member = |(index, name): (usize, &String)| {
         let writer = index == 0;
         format!(
@@ -88,15 +107,18 @@ fn cluster(cluster: &Described) -> String {
         )
     };
     let members: String = instances.iter().enumerate().map(member).collect();
+    let tags: String = tags.iter().map(|(key, value)| format!("<Tag><Key>{key}</Key><Value>{value}</Value></Tag>")).collect();
     format!(
         "<DBCluster><DBClusterIdentifier>{identifier}</DBClusterIdentifier><Engine>{engine}</Engine><Endpoint>{identifier}.cluster.example</Endpoint>\
-         <Port>5432</Port><DBClusterMembers>{members}</DBClusterMembers></DBCluster>"
+         <Port>5432</Port><Status>available</Status><DbClusterResourceId>cluster-{identifier}</DbClusterResourceId>\
+         <TagList>{tags}</TagList><DBClusterMembers>{members}</DBClusterMembers></DBCluster>"
     )
 }
 
 fn instance(name: &str) -> String {
     format!(
-        "<DBInstance><DBInstanceIdentifier>{name}</DBInstanceIdentifier><AvailabilityZone>eu-west-1a</AvailabilityZone>\
+        "<DBInstance><DBInstanceIdentifier>{name}</DBInstanceIdentifier><DBInstanceStatus>available</DBInstanceStatus>\
+         <AvailabilityZone>eu-west-1a</AvailabilityZone>\
          <Endpoint><Address>{name}.example</Address><Port>5432</Port></Endpoint></DBInstance>"
     )
 }

@@ -50,6 +50,18 @@ async fn the_exit_code_is_that_of_the_verdict() {
 }
 
 #[tokio::test]
+async fn a_report_that_cannot_be_written_does_not_hide_the_verdict() {
+    for (name, verdict, expected) in [("passes-unread", Verdict::Pass, 2), ("fails-unread", Verdict::Fail, 1)] {
+        let cluster = namespace(name).await;
+        let operator = async { conclude(&cluster, &first_drill(&cluster).await, verdict).await };
+        let arguments = ["orders", "-o", "html", "--file", "/no/such/folder/drill.html"];
+        let ((code, said), ()) = tokio::join!(run(&cluster, &arguments), operator);
+        assert_eq!(code.unwrap(), expected, "{said}");
+        assert!(said.contains(&verdict.to_string()) && said.contains("no report: "), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_dry_run_creates_nothing_and_what_is_refused_is_said() {
     let cluster = namespace("dry").await;
     let (code, said) = run(&cluster, &["orders", "--dry-run"]).await;

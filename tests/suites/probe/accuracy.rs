@@ -2,59 +2,71 @@
 
 use std::time::Duration;
 
+use durable_write_crds::probe::{ATTEMPT_MILLISECONDS, ProbePlan};
 use durable_write_testbed::aurora::{Fault, Timing};
 
-use crate::ground::{Probe, flowing, pipeline, plan, truth, turn};
+use crate::ground::{Probe, assert_contains_truth, flowing, milliseconds, pipeline, plan, turn};
 use crate::pipelines::own_cluster;
 
-/// Drills one after the other, with outages of about these lengths in milliseconds; each time the truth must be within the bounds.
+/// How wide the bounds may be beyond three intervals between direct writes.
+const SLACK: f64 = 100.0;
+
+/// Drills one after the other, with outages of about these lengths in milliseconds; each time the truth must be within the bounds, and these
+/// as near as is promised. Only ticks that the probe itself says it has missed widen that.
 async fn outages(name: &str, fault: Fault, lengths: &[u64]) {
+    let _turn = turn().await;
     let cluster = own_cluster(Timing::default()).await;
     let pipeline = pipeline(&cluster, name).await;
     let _worker = flowing(&pipeline).await;
+    let (mut widths, mut errors) = (Vec::new(), Vec::new());
     for length in lengths {
         cluster.set_timing(Timing { detection: Duration::from_millis(*length), ..Timing::default() });
-        let plan = plan(&cluster);
+        let plan = ProbePlan { messages_per_second: 20, ..plan(&cluster) };
         let mut probe = Probe::start(&pipeline, &plan);
         probe.ready().await;
         let failover = cluster.fault(fault).await.unwrap();
         let result = probe.result(Duration::from_secs(120)).await;
         let gap = result.gap.as_ref().unwrap_or_else(|| panic!("no gap: {result:#?}"));
-        let ((least, most), upper) = (truth(&failover), gap.upper_milliseconds.unwrap());
-        println!(
-            "{fault:?}: truth {least} to {most} ms, bounds {} to {upper} ms, width {} ms, {} failed, {} ticks missed",
-            gap.lower_milliseconds,
-            upper - gap.lower_milliseconds,
-            gap.failed_attempts,
-            result.missed_ticks
-        );
-        assert!(gap.lower_milliseconds <= most, "the lower bound is above the truth of {most} ms: {gap:?}");
-        assert!(upper >= least, "the upper bound is below the truth of {least} ms: {gap:?}");
+        let (lower, upper) = (gap.lower_milliseconds as f64, gap.upper_milliseconds.unwrap() as f64);
+        let (truth, width) = (milliseconds(failover.truth.unwrap().gap), upper - lower);
+        println!("{fault:?}: {truth:.0} ms, bounds {lower} to {upper}, width {width}, ticks missed {}", result.missed_ticks_in_gap);
+        assert_contains_truth(&result, &failover);
+        let interval = milliseconds(plan.direct_write_interval.get());
+        let unanswered = if fault == Fault::WriterHangs { ATTEMPT_MILLISECONDS as f64 } else { 0.0 };
+        let missed = result.missed_ticks_in_gap as f64;
+        assert!(width <= 3.0 * interval + SLACK + unanswered + missed * interval, "too wide: {result:#?}");
         assert_eq!(gap.writer_after, failover.to);
         assert_eq!((result.queue_channel.lost, result.direct_channel.lost), (0, 0), "{result:#?}");
+        widths.push(width);
+        errors.push(((lower + upper) / 2.0 - truth).abs());
+    }
+    for (what, figures) in [("width", &mut widths), ("distance of the middle from the truth", &mut errors)] {
+        figures.sort_by(f64::total_cmp);
+        println!("{fault:?}: {what} in ms: median {:.0}, worst {:.0}", figures[figures.len() / 2], figures[figures.len() - 1]);
     }
 }
 
 #[tokio::test]
-async fn the_truth_is_within_the_bounds_when_the_writer_is_killed() {
-    let _turn = turn().await;
-    outages("probe-accuracy-killed", Fault::WriterKilled, &[300, 2000]).await;
+async fn the_truth_is_within_near_bounds_when_the_writer_is_killed() {
+    outages("probe-accuracy-killed", Fault::WriterKilled, &[500, 700, 1000, 2000, 19_000]).await;
 }
 
 #[tokio::test]
-async fn the_truth_is_within_the_bounds_when_the_writer_hangs() {
-    let _turn = turn().await;
-    outages("probe-accuracy-hangs.fifo", Fault::WriterHangs, &[300, 3000]).await;
+async fn the_truth_is_within_near_bounds_when_the_writer_hangs() {
+    outages("probe-accuracy-hangs.fifo", Fault::WriterHangs, &[500, 1000, 2500, 4000, 8000]).await;
 }
 
-/// For soak.
+/// From half a second to 20 s.
+const SOAK: [u64; 15] = [300, 400, 700, 1200, 1900, 2800, 3900, 5200, 6700, 8400, 10_300, 12_400, 14_700, 17_200, 19_800];
+
 #[tokio::test]
-#[ignore = "ten minutes"]
-async fn the_truth_is_within_the_bounds_over_thirty_outages() {
-    let _turn = turn().await;
-    let lengths: Vec<u64> = (0..15).map(|number| 300 + number * number * 100).collect();
-    tokio::join!(
-        outages("probe-soak-killed", Fault::WriterKilled, &lengths),
-        outages("probe-soak-hangs.fifo", Fault::WriterHangs, &lengths)
-    );
+#[ignore = "five minutes"]
+async fn the_truth_is_within_near_bounds_fifteen_times_when_the_writer_is_killed() {
+    outages("probe-soak-killed", Fault::WriterKilled, &SOAK).await;
+}
+
+#[tokio::test]
+#[ignore = "five minutes"]
+async fn the_truth_is_within_near_bounds_fifteen_times_when_the_writer_hangs() {
+    outages("probe-soak-hangs.fifo", Fault::WriterHangs, &SOAK).await;
 }

@@ -17,14 +17,14 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use nix::sys::signal::Signal;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::pipelines::{Cluster, Pipeline, SOON, until};
 
-/// A test's turn. A probe measures time: beside another, it would measure how busy this machine is.
-pub async fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
+/// A test's turn. A probe measures time: beside many others, it would measure how busy this machine is.
+pub async fn turn() -> SemaphorePermit<'static> {
+    static TURNS: Semaphore = Semaphore::const_new(2);
+    TURNS.acquire().await.unwrap()
 }
 
 /// A pipeline of orders with the tables of drills.
@@ -137,9 +137,14 @@ impl Probe {
     }
 }
 
-/// How long no write was possible, at least and at the most, as the cluster recorded it: between the promotion and the end of the cluster's own
-/// first write others may have come before.
-pub fn truth(failover: &Failover) -> (i64, i64) {
-    let until = |end: Option<jiff::Timestamp>| i64::try_from(end.unwrap().duration_since(failover.stopped).as_millis()).unwrap();
-    (until(failover.promoted), until(failover.writable))
+/// Fails unless the true length of the outage, as the cluster's own witness saw it, is within the bounds of the result.
+pub fn assert_contains_truth(result: &ProbeResult, failover: &Failover) {
+    let (gap, truth) = (result.gap.as_ref().unwrap(), failover.truth.unwrap());
+    let (lower, upper) = (gap.lower_milliseconds as f64, gap.upper_milliseconds.unwrap() as f64);
+    let (least, most) = (milliseconds(truth.gap.saturating_sub(truth.uncertainty)), milliseconds(truth.gap));
+    assert!(lower <= most && least <= upper, "{least} to {most} ms is not within {gap:?}");
+}
+
+pub fn milliseconds(length: Duration) -> f64 {
+    1000.0 * length.as_secs_f64()
 }

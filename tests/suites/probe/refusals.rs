@@ -64,6 +64,33 @@ async fn one_drill_at_a_time_and_a_dead_one_does_not_block_for_ever() {
 }
 
 #[tokio::test]
+async fn what_a_lost_reply_or_a_killed_probe_left_open_stops_no_drill_of_the_same_kubernetes_cluster() {
+    let _turn = turn().await;
+    let cluster = shared_cluster().await;
+    let pipeline = pipeline(&cluster, "probe-left-open").await;
+    let _worker = flowing(&pipeline).await;
+    let plan = plan(&cluster);
+    let open = |drill: &str, name: &str, closed: &str| {
+        let times = format!("now(), now() + interval '1 hour', {closed}");
+        format!(
+            "INSERT INTO durable_write.drill (drill, resource_id, name, opened, expires, closed) VALUES ('{drill}', '{}', '{name}', {times});",
+            plan.resource_id
+        )
+    };
+    pipeline.sql("DELETE FROM durable_write.drill").await;
+    pipeline.sql(&open("0f8fad5b-d9cb-469f-a165-70867728950e", "test/default/killed", "NULL")).await;
+    pipeline.sql(&open(&plan.drill, &plan.drill_name, "NULL")).await;
+    let mut probe = Probe::start(&pipeline, &plan);
+    probe.ready().await;
+    probe.terminate().await;
+    let closed: Vec<(bool,)> = pipeline.rows("SELECT closed IS NOT NULL FROM durable_write.drill ORDER BY name").await;
+    assert_eq!(closed.iter().filter(|(closed,)| *closed).count(), 1, "its own row is closed");
+
+    let result = refused(&pipeline, &plan, drill_reasons::ANOTHER_DRILL).await;
+    assert!(result.message.unwrap().contains("measured before"));
+}
+
+#[tokio::test]
 async fn without_a_pipeline_that_runs_the_baseline_is_never_steady() {
     let _turn = turn().await;
     let cluster = shared_cluster().await;

@@ -6,8 +6,8 @@ use sqlx::{Connection, PgConnection};
 
 use crate::decode::Record;
 
-/// Somebody's lock on the probe's tables must not hold a connection for long.
-const LIMIT: &str = "SET LOCAL lock_timeout = '2s'";
+/// Somebody's lock on the probe's tables must not hold a connection for long: a user's message may wait for it.
+const LIMIT: &str = "SET LOCAL lock_timeout = '250ms'";
 
 /// A key lets each message through once, as the key of a pipeline's table does. What it lets through goes into a table that has no key, where
 /// a message that was written twice is there twice. Sorted, so that two workers do not wait for one another.

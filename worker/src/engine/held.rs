@@ -161,6 +161,17 @@ impl Messages {
         keys
     }
 
+    /// Of the messages of probes that wait to be written, those that come before the last `most` of at most so many bytes.
+    pub(super) fn probes_beyond(&self, most: usize, bytes: u64) -> Vec<Key> {
+        let newest = self.probes.iter().rev().filter_map(|key| Some(self.all.get(key)?.bytes)).take(most);
+        let sums = newest.scan(0, |sum, of_one| {
+            *sum += of_one;
+            Some(*sum)
+        });
+        let fit = sums.take_while(|sum: &u64| *sum <= bytes).count();
+        self.probes.iter().rev().skip(fit).copied().collect()
+    }
+
     pub(super) fn get(&self, key: Key) -> Option<&Held> {
         self.all.get(&key)
     }

@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// How many messages may be stuck before nothing more is received.
-    fn most_stuck(&self) -> usize {
+    pub(super) fn most_stuck(&self) -> usize {
         STUCK * self.settings.max_rows.max(2 * BATCH)
     }
 
@@ -194,7 +194,7 @@ impl Engine {
 
     /// With nothing held and nothing to receive there is nothing left to doubt.
     fn end_doubt_when_idle(&mut self) {
-        if self.messages.len() == 0
+        if self.messages.of_users() == 0
             && let Phase::Flowing { doubt, .. } = &mut self.phase
         {
             *doubt = None;

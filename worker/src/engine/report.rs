@@ -153,7 +153,7 @@ impl Engine {
                 self.queue_ready()
             }
             Phase::Seeking => match &self.database.hindrance {
-                Some(problem) => (Some(false), problem.reason, format!("{problem}; {} messages are held", self.messages.len())),
+                Some(problem) => (Some(false), problem.reason, format!("{problem}; {} messages are held", self.messages.of_users())),
                 None => (None, reasons::STARTING, "looking for the writer".to_owned()),
             },
             Phase::Preparing { doubt: None } => (None, reasons::STARTING, "looking at the table".to_owned()),

@@ -28,6 +28,7 @@ impl Engine {
         self.tend_at = now + TEND_EVERY;
         self.give_back(now);
         self.make_room(now);
+        self.delete_excess_probes(now);
         self.drop_expired(now);
         self.extend(now);
     }
@@ -75,7 +76,8 @@ impl Engine {
         if !outage && !ending {
             return;
         }
-        let is_due = |held: &Held| outage && now >= held.received.max(self.outage_since) + HOLD || ending && (!flowing || held.waits(now));
+        let hopeless = |held: &Held| !flowing || held.waits(now) || held.is_probe() && self.probes.are_failing();
+        let is_due = |held: &Held| outage && now >= held.received.max(self.outage_since) + HOLD || ending && hopeless(held);
         let mut keys: BTreeSet<Key> = self.pending().filter(|(_, held)| is_due(held)).map(|(key, _)| key).collect();
         // Nothing may overtake them in their groups.
         let behind: Vec<Key> = keys.iter().flat_map(|key| self.messages.pending_behind(*key)).collect();

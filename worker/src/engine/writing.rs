@@ -40,6 +40,7 @@ impl Engine {
                 self.sort_by_key(&mut keys);
             }
             self.receiving.taken(self.messages.fresh() > 0, now);
+            self.probes.end_turn();
             let number = self.number();
             let bytes = self.lane_bytes(&keys);
             let mut lane = Lane::new(keys, bytes, now);
@@ -61,7 +62,7 @@ impl Engine {
 
     fn may_start_lane(&self, now: Instant) -> bool {
         let Phase::Flowing { proven, .. } = self.phase else { return false };
-        let lanes = if proven { self.settings.connections } else { 1 };
+        let lanes = self.most_lanes(proven, now);
         let unacknowledged = self.messages.count(Place::Writing) + self.messages.count(Place::Written);
         self.messages.pending() > 0 && self.lanes.len() < lanes && unacknowledged <= self.settings.max_rows && !self.should_linger(now)
     }

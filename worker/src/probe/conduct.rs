@@ -1,11 +1,10 @@
 //! The probe's loop: begins writes in time, asks the table and the queue now and then, and lets the course decide. Whatever may hang runs
 //! beside it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable_write_crds::conditions::reasons;
+use durable_write_crds::conditions::{drill_reasons, reasons};
 use durable_write_crds::pipeline::Database;
 use durable_write_crds::probe::{ProbeMark, ProbePlan, ProbeResult};
 use jiff::Timestamp;
@@ -13,19 +12,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::clock::{At, Clock};
-use super::count::count;
+use super::count;
 use super::course::{Course, Next, Stage};
-use super::direct::{self, Done, Standing, Way};
+use super::direct::{self, Done, Way};
+use super::look::{self, LOOK_EVERY, Look, look, no_answer};
 use super::port::Shown;
 use super::servers::Servers;
+use super::standing::Standing;
 use super::{result, tables};
 use crate::manifest::Mounts;
 use crate::problem::Problem;
 use crate::queue::sqs::{SendFailure, Sqs};
 use crate::queue::{Depth, Queue};
 
-/// How often the table, the lags and the queue are asked.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long the writer and the queue may take to answer for the first time, and the writer for the last time.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many sends are under way at the most: a queue that hangs must not cost memory without end.
@@ -52,12 +51,6 @@ enum Event {
     Depth(Option<Depth>),
 }
 
-/// What the writer said.
-struct Look {
-    settled: Vec<i64>,
-    lags: BTreeMap<String, i64>,
-}
-
 impl Ground {
     fn servers(&self) -> Result<Servers, Problem> {
         Servers::read(&self.pipeline, &self.database, &self.mounts, self.plan.direct_path)
@@ -65,12 +58,16 @@ impl Ground {
 
     /// Measures, from the first look at the queue to the count.
     pub(super) async fn measure(&self) -> ProbeResult {
-        let refused = |problem: Problem| result::of_plan(&self.plan, self.clock, &problem);
+        let refused = |problem: Problem| result::refused(result::empty(&self.plan.drill, self.clock), &problem);
         let delay = match self.check_queue().await {
             Ok(delay) => delay,
             Err(problem) => return refused(problem),
         };
-        if let Err(problem) = self.open().await {
+        if let Err(problem) = self.open(delay).await {
+            // The claim may have been made all the same.
+            if problem.reason != drill_reasons::ANOTHER_DRILL {
+                self.close().await;
+            }
             return refused(problem);
         }
         let result = match self.servers() {
@@ -97,10 +94,15 @@ impl Ground {
         Ok(Duration::from_secs(seconds.try_into().unwrap_or(0)))
     }
 
+    /// When the drill is over at the latest, counted from its start, on a queue that delays its messages by so much.
+    fn lifetime(&self, delay: Duration) -> Duration {
+        self.plan.deadline.get() + self.plan.backlog_drained.get() + delay + SPARE
+    }
+
     /// Looks for the tables, and claims the Aurora cluster.
-    async fn open(&self) -> Result<(), Problem> {
+    async fn open(&self, delay: Duration) -> Result<(), Problem> {
         let end = self.clock.now() + PATIENCE;
-        let lifetime = self.plan.deadline.get() + self.plan.backlog_drained.get() + SPARE;
+        let lifetime = self.lifetime(delay);
         loop {
             let opened = async {
                 let mut writer = self.servers()?.writer(Some(&self.plan.writer)).await?;
@@ -229,7 +231,7 @@ impl Work<'_> {
         self.sends += 1;
         let seq = self.course.begin_send(now);
         let plan = &self.ground.plan;
-        let expires = self.ground.clock.wall(plan.deadline.get() + plan.backlog_drained.get()).as_second();
+        let expires = self.ground.clock.wall(self.ground.lifetime(self.course.delay)).as_second();
         let mark = ProbeMark { drill: plan.drill.clone(), seq, expires };
         let (queue, done) = (self.ground.queue.clone(), self.done.clone());
         tokio::spawn(async move { done.send(Event::Sent(seq, queue.send_probe(&mark).await)) });
@@ -244,17 +246,12 @@ impl Work<'_> {
         if !std::mem::replace(&mut self.looking, true) {
             let (servers, done, drill) = (self.servers.clone(), self.done.clone(), self.ground.plan.drill.clone());
             let (known, low) = (self.course.gaps.last_instance().cloned(), self.course.queue.low());
-            tokio::spawn(async move {
-                let look = async {
-                    let mut writer = servers.writer(known.as_deref()).await?;
-                    let settled = tables::settled(&mut writer, &drill, low).await?;
-                    let lags = tables::lags(&mut writer).await?;
-                    sqlx::Connection::close(writer).await.ok();
-                    Ok(Look { settled, lags })
-                };
-                let look = timeout(tables::COUNT, look).await.unwrap_or_else(|_| Err(no_answer()));
-                done.send(Event::Looked(now, look))
-            });
+            if let Some(writer) = self.course.known() {
+                let readers = self.servers.instances.iter().filter(|server| server.name != writer).cloned().collect();
+                let (standing, clock) = (self.way.standing.clone(), self.way.clock);
+                tokio::spawn(async move { standing.keep(clock, readers).await });
+            }
+            tokio::spawn(async move { done.send(Event::Looked(now, look(&servers, known, &drill, low).await)) });
         }
         if !std::mem::replace(&mut self.asking_depth, true) {
             let (queue, done) = (self.ground.queue.clone(), self.done.clone());
@@ -272,15 +269,14 @@ impl Work<'_> {
             }
             Event::Looked(asked, look) => {
                 self.looking = false;
+                self.next_look = self.next_look.max(look::next(asked, now, look.is_ok()));
                 match look {
                     Ok(look) => {
-                        self.course.lags = Some(look.lags);
+                        self.course.lags = look.lags.or(self.course.lags.take());
                         self.course.looked(asked, look.settled);
                     }
                     Err(problem) => tracing::debug!(%problem, "the table did not answer"),
                 }
-                // A table that takes long to answer is not asked all the time.
-                self.next_look = self.next_look.max(now + now.saturating_sub(asked) * 2);
             }
             Event::Depth(depth) => {
                 self.asking_depth = false;
@@ -300,9 +296,12 @@ impl Work<'_> {
         }
         let known = self.course.gaps.last_instance().cloned();
         loop {
-            let counted = timeout(tables::COUNT, count(&self.course, &self.servers, known.clone())).await;
+            let counted = timeout(tables::COUNT, count::count(&self.course, &self.servers, known.clone())).await;
             match counted.unwrap_or_else(|_| Err(no_answer())) {
-                Ok(counts) => return result::completed(&self.course, counts, self.ground.clock),
+                Ok(mut counts) => {
+                    counts.instances = count::instances(&self.servers, &self.ground.plan.drill, counts.total).await;
+                    return result::completed(&self.course, counts, self.ground.clock);
+                }
                 Err(problem) if self.ground.clock.now() >= end => {
                     let message = format!("the rows could not be counted: {problem}");
                     let problem = Problem { message, field: String::new(), ..problem };
@@ -312,8 +311,4 @@ impl Work<'_> {
             }
         }
     }
-}
-
-fn no_answer() -> Problem {
-    Problem::new(reasons::DATABASE_OUTAGE, "database", "the writer does not answer")
 }

@@ -26,6 +26,10 @@ const LATE: Duration = Duration::from_secs(10);
 const ON_THEIR_WAY: Duration = Duration::from_secs(2);
 /// So many seconds are shown.
 const SECONDS: usize = 60;
+/// So many readings of the queue's depth in a row must say that the backlog is gone: each is only about right.
+const READINGS: usize = 3;
+/// A queue that takes what comes within this many seconds has no backlog.
+const NO_BACKLOG: i64 = 2;
 /// So many moments of missed ticks are kept; with more nothing was measured anyway.
 const MISSED: usize = 10_000;
 
@@ -75,6 +79,8 @@ pub(super) struct Course {
     open_sends: u64,
     /// When the probe stopped to write.
     stopped: Option<At>,
+    /// The outage that it stopped for: what comes in afterwards does not take it back.
+    found: Option<Span>,
     overdue: bool,
     pub(super) drained: Option<At>,
     missed: VecDeque<(At, u64)>,
@@ -83,6 +89,8 @@ pub(super) struct Course {
     pub(super) accept: AcceptSide,
     last_accepted: Option<At>,
     pub(super) depth: DepthSeen,
+    /// The last of them.
+    depths: VecDeque<i64>,
     dead: Option<i64>,
     dead_before: Option<i64>,
     pub(super) clocks_before: BTreeMap<Arc<str>, Offset>,
@@ -112,6 +120,7 @@ impl Course {
             under_way: BTreeMap::new(),
             open_sends: 0,
             stopped: None,
+            found: None,
             overdue: false,
             drained: None,
             missed: VecDeque::new(),
@@ -120,6 +129,7 @@ impl Course {
             accept: AcceptSide::default(),
             last_accepted: None,
             depth: DepthSeen::default(),
+            depths: VecDeque::new(),
             dead: None,
             dead_before: None,
             clocks_before: BTreeMap::new(),
@@ -175,20 +185,20 @@ impl Course {
         self.note(done.ended, |second| match &done.good {
             Some(good) => {
                 second.committed += 1;
-                second.writer = Some(good.instance.to_string());
+                second.writer = Some(good.taken.instance.to_string());
             }
             None => second.failed += 1,
         });
         self.direct_problem = done.problem;
         if let Some(good) = &done.good {
-            let after = self.gaps.found(done.ended).is_some();
+            let after = self.found(done.ended).is_some();
             let clocks = if after { &mut self.clocks_after } else { &mut self.clocks_before };
-            let best = clocks.entry(good.instance.clone()).or_insert(good.offset);
+            let best = clocks.entry(good.taken.instance.clone()).or_insert(good.offset);
             if good.offset.uncertainty < best.uncertainty {
                 *best = good.offset;
             }
         }
-        let attempt = Attempt { began: done.began, ended: done.ended, good: done.good.map(|good| good.instance) };
+        let attempt = Attempt { began: done.began, ended: done.ended, good: done.good.map(|good| good.taken), refusals: done.refusals };
         if let Some(place) = self.under_way.get_mut(&seq) {
             *place = Some(attempt);
         }
@@ -240,10 +250,20 @@ impl Course {
         let total = depth.visible + depth.in_flight;
         self.note(now, |second| second.depth = Some(total));
         self.depth.after = Some(total);
+        self.depths.push_back(total);
+        if self.depths.len() > READINGS {
+            self.depths.pop_front();
+        }
         if self.ready.is_some() {
             self.depth.peak = self.depth.peak.max(Some(total));
         }
         self.dead = depth.dead_lettered;
+    }
+
+    /// True when the queue is as empty again as it was in the baseline.
+    pub(super) fn backlog_is_gone(&self) -> bool {
+        let most = self.depth.before.unwrap_or(0) + NO_BACKLOG * i64::from(self.plan.messages_per_second);
+        self.depths.len() == READINGS && self.depths.iter().all(|depth| *depth <= most)
     }
 
     /// By how much the dead-letter queue has grown, where that is known.
@@ -256,8 +276,8 @@ impl Course {
         let since = self.ready.unwrap_or(At::MAX);
         let all = || self.missed.iter().filter(|(at, _)| *at >= since);
         let inside = |span: &Span| {
-            let end = span.recovered.as_ref().map_or(At::MAX, |(ended, _)| *ended);
-            all().filter(|(at, _)| *at >= span.last_good_began && *at <= end).map(|(_, missed)| missed).sum()
+            let end = span.recovered.as_ref().map_or(At::MAX, |good| good.received);
+            all().filter(|(at, _)| *at >= span.last_good_sent && *at <= end).map(|(_, missed)| missed).sum()
         };
         (all().map(|(_, missed)| missed).sum(), within.map_or(0, inside))
     }
@@ -276,7 +296,7 @@ impl Course {
             (None, Some(unsteady)) if unsteady.at_once || now >= self.began + self.patience() => return Next::Refuse(unsteady.problem),
             (None, Some(unsteady)) => self.waits_for = unsteady.problem.message,
             (Some(_), unsteady) => {
-                self.stage = match self.gaps.found(now) {
+                self.stage = match self.found(now) {
                     Some(_) => Stage::Recovered,
                     None if self.gaps.is_open() => Stage::Outage,
                     None => Stage::Steady,
@@ -287,6 +307,7 @@ impl Course {
         let cooled = self.recovered_at(now).is_some_and(|recovered| now >= recovered + self.plan.cool_down.get());
         if self.ready.is_some() && cooled || now >= self.plan.deadline.get() {
             self.stopped = Some(now);
+            self.found = self.gaps.found(now).cloned();
             self.stage = Stage::Draining;
         }
         Next::GoOn
@@ -322,9 +343,14 @@ impl Course {
         (recovered + self.plan.backlog_drained.get()).max(stopped + LEAST_DRAIN) + self.delay
     }
 
+    /// The outage, once it is certain that this is it.
+    pub(super) fn found(&self, now: At) -> Option<&Span> {
+        self.found.as_ref().or_else(|| self.gaps.found(now))
+    }
+
     /// When the outage ended.
     pub(super) fn recovered_at(&self, now: At) -> Option<At> {
-        self.gaps.found(now)?.recovered.as_ref().map(|(ended, _)| *ended)
+        self.found(now)?.recovered.as_ref().map(|good| good.received)
     }
 
     // What people see.

@@ -1,9 +1,18 @@
 //! Finds the outage among the direct writes, and its bounds.
 //!
-//! A write counts by when it began. That the database took none is known for certain only from the end of the first that failed until the
-//! begin of the last that failed; that it may have taken none, from the begin of the last good one on the old writer until the end of the
-//! first good one of the streak. Writes overlap, so that one that hangs hides nothing.
+//! The outage is from T0, the last moment at which the pinned writer could commit, to T1, the first one at which the instance could that took
+//! the streak of good writes afterwards. Each is known from both sides, whatever the network delays:
+//! - T0 is not before the last good INSERT on the pinned writer was sent, as its commit came later. It is not after the first answer after
+//!   that by which the writer refused: what it answers to was met at some moment before the answer, and the commit was not after its own.
+//! - T1 is not after a good INSERT of the streak was first answered. It is not before the last question was sent that the same instance
+//!   refused, as it was still refusing when that arrived.
+//!
+//! So T1 − T0 is at most the one difference (`upper`) and at least the other (`lower`). A write that failed as a whole was refused by every
+//! instance, from its begin to its end. What was not answered within the time-out of an attempt is a refusal that ended then. Writes are taken
+//! in in the order of their begins and overlap, so that one that hangs hides nothing; refusals of writes that began before the last good one
+//! are no part of the outage.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,55 +26,100 @@ use super::clock::{At, ceil, floor, wall};
 pub(super) struct Attempt {
     pub(super) began: At,
     pub(super) ended: At,
-    /// The instance that took it, if one did.
-    pub(super) good: Option<Arc<str>>,
+    /// Who took it, if somebody did.
+    pub(super) good: Option<Taken>,
+    /// Who did not take it.
+    pub(super) refusals: Vec<Refusal>,
+}
+
+/// An INSERT that was confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) instance: Arc<str>,
+    pub(super) sent: At,
+    pub(super) received: At,
+}
+
+/// A server was asked to take a write, and did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The instance; empty when whoever is behind the cluster endpoint was asked.
+    pub(super) server: Arc<str>,
+    pub(super) asked: At,
+    pub(super) answered: At,
 }
 
 /// A stretch of time without a good write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
-    pub(super) last_good_began: At,
-    first_failed_ended: Option<At>,
-    last_failed_began: Option<At>,
+    /// When the last good write was sent and answered.
+    pub(super) last_good_sent: At,
+    last_good_received: At,
+    /// When the pinned writer first refused.
+    first_refused: Option<At>,
+    /// When each server was last asked that refused; under the empty name when all did.
+    last_asked: BTreeMap<Arc<str>, At>,
     failed: u64,
-    /// The first good write of the streak that ended it: its end, and who took it.
-    pub(super) recovered: Option<(At, Arc<str>)>,
+    /// The first good write of the streak that ended it; answered is the first answer of any of them.
+    pub(super) recovered: Option<Taken>,
 }
 
 impl Span {
-    fn since(last_good_began: At) -> Self {
-        Self { last_good_began, ..Self::default() }
+    fn since(good: &Taken) -> Self {
+        Self { last_good_sent: good.sent, last_good_received: good.received, ..Self::default() }
     }
 
-    fn fail(&mut self, attempt: &Attempt) {
-        self.first_failed_ended = Some(self.first_failed_ended.map_or(attempt.ended, |first| first.min(attempt.ended)));
-        self.last_failed_began = Some(self.last_failed_began.map_or(attempt.began, |last| last.max(attempt.began)));
-        self.failed += 1;
+    fn take_in(&mut self, attempt: &Attempt, writer: &str) {
+        for refusal in &attempt.refusals {
+            self.refuse(&refusal.server, refusal.asked, Some(refusal.answered).filter(|_| *refusal.server == *writer));
+        }
+        if attempt.good.is_none() {
+            self.refuse(&Arc::default(), attempt.began, Some(attempt.ended));
+            self.failed += 1;
+        }
+    }
+
+    fn refuse(&mut self, server: &Arc<str>, asked: At, writer_answered: Option<At>) {
+        let last = self.last_asked.entry(server.clone()).or_insert(asked);
+        *last = asked.max(*last);
+        if let Some(answered) = writer_answered {
+            self.first_refused = Some(self.first_refused.map_or(answered, |first| first.min(answered)));
+        }
+    }
+
+    /// When the pinned writer could commit nothing more, at the latest.
+    fn stopped(&self) -> Option<At> {
+        self.first_refused.map(|first| first.max(self.last_good_received))
+    }
+
+    /// Until when the instance that took the streak could commit nothing, at least.
+    fn still_down(&self) -> Option<At> {
+        let all = self.last_asked.get("").copied();
+        let Some(good) = &self.recovered else { return all };
+        let own = self.last_asked.get(&good.instance).copied();
+        all.max(own).map(|asked| asked.min(good.received))
     }
 
     /// How long no write was taken, at least.
     fn lower(&self) -> Duration {
-        match (self.first_failed_ended, self.last_failed_began) {
-            (Some(first), Some(last)) => last.saturating_sub(first),
-            _ => Duration::ZERO,
-        }
+        self.still_down().zip(self.stopped()).map_or(Duration::ZERO, |(end, begin)| end.saturating_sub(begin))
     }
 
     /// How long no write was taken, at the most.
     fn upper(&self) -> Option<Duration> {
-        self.recovered.as_ref().map(|(ended, _)| ended.saturating_sub(self.last_good_began))
+        self.recovered.as_ref().map(|good| good.received.saturating_sub(self.last_good_sent))
     }
 
     /// As it stands in the result.
     pub(super) fn report(&self, anchor: Timestamp) -> Gap {
         let at = |at: At| wall(anchor, at);
         Gap {
-            last_good_began: at(self.last_good_began),
-            first_failed_ended: self.first_failed_ended.map(at),
-            last_failed_began: self.last_failed_began.map(at),
-            first_good_ended: self.recovered.as_ref().map(|(ended, _)| at(*ended)),
+            last_good_began: at(self.last_good_sent),
+            first_failed_ended: self.stopped().map(at),
+            last_failed_began: self.still_down().map(at),
+            first_good_ended: self.recovered.as_ref().map(|good| at(good.received)),
             failed_attempts: self.failed,
-            writer_after: self.recovered.as_ref().map(|(_, instance)| instance.to_string()),
+            writer_after: self.recovered.as_ref().map(|good| good.instance.to_string()),
             lower_milliseconds: floor(self.lower()),
             upper_milliseconds: self.upper().map(ceil),
         }
@@ -75,9 +129,7 @@ impl Span {
 /// Good writes in a row, on one instance.
 #[derive(Clone, Debug)]
 struct Streak {
-    instance: Arc<str>,
-    /// The end of its first one.
-    ended: At,
+    first: Taken,
     count: u32,
 }
 
@@ -121,12 +173,13 @@ impl Gaps {
 
     /// How many good writes in a row the pinned writer has taken.
     pub(super) fn good_in_a_row(&self) -> u32 {
-        self.streak.as_ref().filter(|streak| *streak.instance == *self.writer).map_or(0, |streak| streak.count)
+        self.streak.as_ref().filter(|streak| *streak.first.instance == *self.writer).map_or(0, |streak| streak.count)
     }
 
     /// Another instance than the pinned writer that takes the writes.
     pub(super) fn other_writer(&self) -> Option<&str> {
-        self.streak.as_ref().filter(|streak| *streak.instance != *self.writer && streak.count >= STREAK).map(|streak| &*streak.instance)
+        let other = |streak: &&Streak| *streak.first.instance != *self.writer && streak.count >= STREAK;
+        self.streak.as_ref().filter(other).map(|streak| &*streak.first.instance)
     }
 
     /// The instance that took the last good write.
@@ -145,45 +198,49 @@ impl Gaps {
     }
 
     pub(super) fn take_in(&mut self, attempt: &Attempt) {
-        match &attempt.good {
-            None => self.fail(attempt),
-            Some(instance) => self.succeed(attempt, instance),
-        }
-    }
-
-    fn fail(&mut self, attempt: &Attempt) {
-        self.streak = None;
         if self.moved.is_none() {
-            self.since_failed.get_or_insert_with(|| Span::since(self.since_good.last_good_began)).fail(attempt);
-            self.since_good.fail(attempt);
+            self.since_good.take_in(attempt, &self.writer);
+            if attempt.good.is_none() && self.since_failed.is_none() {
+                self.since_failed = Some(self.since_good.clone());
+            } else if let Some(span) = &mut self.since_failed {
+                span.take_in(attempt, &self.writer);
+            }
+        }
+        match &attempt.good {
+            None => self.streak = None,
+            Some(good) => self.succeed(good),
         }
     }
 
-    fn succeed(&mut self, attempt: &Attempt, instance: &Arc<str>) {
-        if self.last_instance.as_ref().is_some_and(|last| last != instance) {
+    fn succeed(&mut self, good: &Taken) {
+        if self.last_instance.as_ref().is_some_and(|last| *last != good.instance) {
             self.changes += 1;
         }
-        self.last_instance = Some(instance.clone());
-        let streak = match self.streak.take().filter(|streak| streak.instance == *instance) {
-            Some(streak) => Streak { count: streak.count.saturating_add(1), ..streak },
-            None => Streak { instance: instance.clone(), ended: attempt.ended, count: 1 },
+        self.last_instance = Some(good.instance.clone());
+        let streak = match self.streak.take().filter(|streak| streak.first.instance == good.instance) {
+            Some(Streak { first, count }) => {
+                // One that began later may have been answered sooner.
+                let received = first.received.min(good.received);
+                Streak { first: Taken { received, ..first }, count: count.saturating_add(1) }
+            }
+            None => Streak { first: good.clone(), count: 1 },
         };
-        let complete = (streak.count >= STREAK).then(|| (streak.ended, streak.instance.clone()));
+        let complete = (streak.count >= STREAK).then(|| streak.first.clone());
         self.streak = Some(streak);
         if self.moved.is_some() {
             return;
         }
-        if **instance != *self.writer {
-            if let Some(recovered) = complete {
-                self.moved = Some(Span { recovered: Some(recovered), ..self.since_good.clone() });
+        if *good.instance != *self.writer {
+            if complete.is_some() {
+                self.moved = Some(Span { recovered: complete, ..self.since_good.clone() });
             }
             return;
         }
-        self.since_good = Span::since(attempt.began);
-        if let Some(recovered) = complete
+        self.since_good = Span::since(good);
+        if complete.is_some()
             && let Some(span) = self.since_failed.take()
         {
-            let span = Span { recovered: Some(recovered), ..span };
+            let span = Span { recovered: complete, ..span };
             if self.returned.as_ref().is_none_or(|longest| longest.upper() < span.upper()) {
                 self.returned = Some(span);
             }
@@ -194,7 +251,7 @@ impl Gaps {
     /// whole cool-down. Single writes that fail are no outage.
     pub(super) fn found(&self, now: At) -> Option<&Span> {
         let stayed = |span: &&Span| {
-            let good_since = span.recovered.as_ref().map(|(ended, _)| *ended);
+            let good_since = span.recovered.as_ref().map(|good| good.received);
             let quiet = self.since_failed.is_none() && good_since.is_some_and(|since| now >= since + self.cool_down);
             span.failed >= u64::from(STREAK) && quiet
         };

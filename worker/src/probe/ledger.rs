@@ -113,28 +113,9 @@ impl Ledger {
         }
     }
 
-    /// Holds the rows against the ledger, with the rows of each number.
-    pub(super) fn tally(&self, rows: impl IntoIterator<Item = (i64, i64)>) -> Tally {
-        let mut tally = Tally { integrity: self.promised(), recovered: 0 };
-        let Tally { integrity, recovered } = &mut tally;
-        for (seq, count) in rows {
-            let place = usize::try_from(seq).ok().and_then(|seq| seq.checked_sub(1));
-            let entry = place.and_then(|place| self.entries.get(place).copied());
-            integrity.duplicated += count - 1;
-            match entry.map(|entry| (entry.fate(), entry.has(Entry::OVERDUE))) {
-                Some((Fate::Confirmed, late)) => {
-                    integrity.committed += 1;
-                    integrity.lost -= 1;
-                    integrity.late += i64::from(late);
-                }
-                Some((Fate::Unknown | Fate::Open, _)) => {
-                    integrity.committed += 1;
-                    *recovered += 1;
-                }
-                Some((Fate::Refused, _)) | None => integrity.unexpected += 1,
-            }
-        }
-        tally
+    /// Begins to hold the rows against the ledger.
+    pub(super) fn tally(&self) -> Tallying<'_> {
+        Tallying { ledger: self, tally: Tally { integrity: self.promised(), recovered: 0, rows: 0 } }
     }
 
     /// What is to be found; all of it counts as lost until it is found.
@@ -151,12 +132,48 @@ impl Ledger {
     }
 }
 
+/// Rows that are held against a ledger, number by number.
+pub(super) struct Tallying<'a> {
+    ledger: &'a Ledger,
+    tally: Tally,
+}
+
+impl Tallying<'_> {
+    /// A number has so many rows.
+    pub(super) fn add(&mut self, seq: i64, count: i64) {
+        let Tally { integrity, recovered, rows } = &mut self.tally;
+        let place = usize::try_from(seq).ok().and_then(|seq| seq.checked_sub(1));
+        let entry = place.and_then(|place| self.ledger.entries.get(place).copied());
+        *rows += count;
+        integrity.duplicated += count - 1;
+        match entry.map(|entry| (entry.fate(), entry.has(Entry::OVERDUE))) {
+            Some((Fate::Confirmed, late)) => {
+                integrity.committed += 1;
+                integrity.lost -= 1;
+                integrity.late += i64::from(late);
+            }
+            Some((Fate::Unknown | Fate::Open, _)) => {
+                integrity.committed += 1;
+                *recovered += 1;
+            }
+            Some((Fate::Refused, _)) | None => integrity.unexpected += 1,
+        }
+    }
+
+    /// All numbers were added.
+    pub(super) fn end(self) -> Tally {
+        self.tally
+    }
+}
+
 /// How the rows of a channel compare with its ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) integrity: Integrity,
     /// Unknown writes that were found.
     pub(super) recovered: i64,
+    /// All rows.
+    pub(super) rows: i64,
 }
 
 fn number(count: usize) -> i64 {
@@ -181,8 +198,15 @@ mod tests {
         ledger
     }
 
+    fn held_against(ledger: &Ledger, rows: &[(i64, i64)]) -> Tally {
+        let mut tally = ledger.tally();
+        rows.iter().for_each(|(seq, count)| tally.add(*seq, *count));
+        tally.end()
+    }
+
     fn tally(rows: &[(i64, i64)]) -> (i64, i64, i64, i64, i64) {
-        let Tally { integrity, recovered } = ledger().tally(rows.iter().copied());
+        let Tally { integrity, recovered, rows: all } = held_against(&ledger(), rows);
+        assert_eq!(all, rows.iter().map(|(_, count)| count).sum::<i64>());
         (integrity.lost, integrity.duplicated, integrity.unexpected, integrity.committed, recovered)
     }
 
@@ -194,7 +218,7 @@ mod tests {
         assert_eq!(tally(&[(1, 1), (2, 1), (3, 1)]), (0, 0, 1, 2, 0), "refused and present is unexpected");
         assert_eq!(tally(&[(1, 1), (2, 1), (4, 1), (5, 1)]), (0, 0, 0, 4, 2), "unknown and present is recovered");
         assert_eq!(tally(&[(1, 1), (2, 1), (6, 1), (0, 1), (-1, 1)]), (0, 0, 3, 2, 0), "never attempted is unexpected");
-        let integrity = ledger().tally([]).integrity;
+        let integrity = held_against(&ledger(), &[]).integrity;
         assert_eq!((integrity.sent, integrity.acknowledged, integrity.unknown), (5, 2, 2));
     }
 
@@ -204,7 +228,7 @@ mod tests {
         ledger.settle(1);
         ledger.mark_overdue();
         ledger.settle(2);
-        let integrity = ledger.tally([(1, 1), (2, 1)]).integrity;
+        let integrity = held_against(&ledger, &[(1, 1), (2, 1)]).integrity;
         assert_eq!((integrity.late, integrity.lost), (1, 0));
     }
 

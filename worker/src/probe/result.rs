@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context;
-use durable_write_crds::probe::{ClockOffset, InstanceRows, ProbeOutcome, ProbePlan, ProbeResult, RESULT_BYTES};
+use durable_write_crds::drill::Integrity;
+use durable_write_crds::probe::{ClockOffset, InstanceRows, ProbeOutcome, ProbeResult, RESULT_BYTES};
 
 use super::clock::{At, Clock, floor};
 use super::count::Counts;
@@ -27,7 +28,7 @@ pub(super) fn empty(drill: &str, clock: Clock) -> ProbeResult {
         accept: Default::default(),
         queue_channel: Default::default(),
         direct_channel: Default::default(),
-        redelivered: 0,
+        undrained: 0,
         recovered: 0,
         drained_milliseconds: None,
         queue_gap_milliseconds: None,
@@ -51,11 +52,11 @@ pub(super) fn refused(result: ProbeResult, problem: &Problem) -> ProbeResult {
 /// What was seen, without what is counted in the end.
 pub(super) fn seen(course: &Course, clock: Clock) -> ProbeResult {
     let now = clock.now();
-    let span = course.gaps.found(now).or_else(|| course.gaps.so_far());
-    let recovered = span.and_then(|span| span.recovered.as_ref()).map(|(ended, _)| *ended);
+    let span = course.found(now).or_else(|| course.gaps.so_far());
+    let recovered = span.and_then(|span| span.recovered.as_ref()).map(|good| good.received);
     let in_gap = span
         .filter(|_| course.ready.is_some())
-        .map_or(0, |span| course.queue.begun_between(span.last_good_began, recovered.unwrap_or(now)));
+        .map_or(0, |span| course.queue.begun_between(span.last_good_sent, recovered.unwrap_or(now)));
     let (missed_ticks, missed_ticks_in_gap) = course.missed(span);
     let before = course.clocks_before.get(course.plan.writer.as_str()).map(|offset| shown(&course.plan.writer, *offset));
     let after = course.gaps.last_instance().and_then(|name| Some(shown(name, *course.clocks_after.get(name)?)));
@@ -79,16 +80,18 @@ pub(super) fn seen(course: &Course, clock: Clock) -> ProbeResult {
 /// What was seen, and what was counted.
 pub(super) fn completed(course: &Course, counts: Counts, clock: Clock) -> ProbeResult {
     let seen = seen(course, clock);
-    let lost = counts.queue.integrity.lost;
+    let absent = counts.queue.integrity.lost;
+    let undrained = if course.backlog_is_gone() { 0 } else { absent };
     let instance =
         |(name, rows): (String, Option<i64>)| InstanceRows { lag_before_milliseconds: course.lags_before.get(&name).copied(), name, rows };
     ProbeResult {
         outcome: ProbeOutcome::Completed,
-        queue_channel: counts.queue.integrity,
+        queue_channel: Integrity { lost: absent - undrained, ..counts.queue.integrity },
         direct_channel: counts.direct.integrity,
+        undrained,
         recovered: counts.queue.recovered + counts.direct.recovered,
         queue_gap_milliseconds: counts.queue_gap,
-        dead_lettered: seen.dead_letter_growth.unwrap_or(0).min(lost),
+        dead_lettered: seen.dead_letter_growth.unwrap_or(0).min(absent),
         instances: counts.instances.into_iter().map(instance).collect(),
         ..seen
     }
@@ -139,14 +142,8 @@ fn fit(mut result: ProbeResult) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&result)?)
 }
 
-/// A plan in which everything but the drill is unknown has no result file worth writing; with it the operator learns why.
-pub(super) fn of_plan(plan: &ProbePlan, clock: Clock, problem: &Problem) -> ProbeResult {
-    refused(empty(&plan.drill, clock), problem)
-}
-
 #[cfg(test)]
 mod tests {
-    use durable_write_crds::drill::Integrity;
     use durable_write_crds::probe::{AcceptSide, DepthSeen, Gap};
     use jiff::Timestamp;
 
@@ -165,6 +162,7 @@ mod tests {
             unknown: number,
             unexpected: number,
             late: number,
+            undrained: number,
         };
         let gap = Gap {
             last_good_began: time,
@@ -193,6 +191,7 @@ mod tests {
             },
             queue_channel: integrity.clone(),
             direct_channel: integrity,
+            undrained: number,
             drained_milliseconds: Some(number),
             queue_gap_milliseconds: Some(number),
             depth: DepthSeen { before: Some(number), peak: Some(number), after: Some(number) },

@@ -19,7 +19,7 @@ use crate::problem::Problem;
 #[derive(Clone)]
 pub(super) struct Server {
     /// The instance's identifier; empty for the cluster endpoint.
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     endpoint: Endpoint,
     options: PgConnectOptions,
 }
@@ -52,7 +52,7 @@ impl Servers {
         let known = mounts.servers(database)?;
         let server = |name: String, endpoint: Endpoint| {
             let options = connect_options(pipeline, database, &endpoint, &credentials, &authorities);
-            Server { name, endpoint, options }
+            Server { name: name.into(), endpoint, options }
         };
         let instances: Arc<[Server]> = known.instances.into_iter().map(|instance| server(instance.name, instance.endpoint)).collect();
         let direct = match path {
@@ -68,9 +68,9 @@ impl Servers {
     /// None takes writes.
     pub(super) async fn writer(&self, known: Option<&str>) -> Result<PgConnection, Problem> {
         let mut problem = Problem::new(reasons::DATABASE_OUTAGE, "database", "no instance takes writes");
-        let (first, others): (Vec<&Server>, Vec<&Server>) = self.instances.iter().partition(|server| known == Some(server.name.as_str()));
+        let (first, others): (Vec<&Server>, Vec<&Server>) = self.instances.iter().partition(|server| known == Some(&*server.name));
         for server in first.into_iter().chain(others) {
-            match timeout(Duration::from_millis(ATTEMPT_MILLISECONDS), super::direct::ask(server)).await {
+            match timeout(Duration::from_millis(ATTEMPT_MILLISECONDS), super::standing::ask(server)).await {
                 Ok(Ok(Some(connection))) => return Ok(connection),
                 Ok(Err(error)) => problem = error,
                 _ => {}

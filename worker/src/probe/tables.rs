@@ -19,11 +19,16 @@ WHERE NOT coalesce((SELECT bool_and(has_table_privilege(to_regclass(wanted.name)
 FROM string_to_table(wanted.rights, ', ') AS needed), false)";
 /// Drills of one Aurora cluster queue up here, so that of two that begin at once only one finds nobody.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('durable-write/' || $1, 0))";
-const OPEN: &str = "\
-SELECT name FROM durable_write.drill WHERE drill = $1::text::uuid OR resource_id = $2 AND closed IS NULL AND expires > clock_timestamp() LIMIT 1";
+/// Another drill that is open on this Aurora cluster. Those of the own Kubernetes cluster (the first part of the name) are none: there the Lease
+/// lets one drill begin at a time, and a probe that was killed left its row open.
+const OTHER: &str = "\
+SELECT name FROM durable_write.drill WHERE drill <> $1::text::uuid AND resource_id = $2 AND split_part(name, '/', 1) <> split_part($3, '/', 1) \
+AND closed IS NULL AND expires > clock_timestamp() LIMIT 1";
+/// A row of its own that is still open is left from a commit whose reply was lost.
 const INSERT: &str = "\
-INSERT INTO durable_write.drill (drill, resource_id, name, opened, expires) \
-VALUES ($1::text::uuid, $2, $3, clock_timestamp(), clock_timestamp() + make_interval(secs => $4::bigint))";
+INSERT INTO durable_write.drill AS drill (drill, resource_id, name, opened, expires) \
+VALUES ($1::text::uuid, $2, $3, clock_timestamp(), clock_timestamp() + make_interval(secs => $4::bigint)) \
+ON CONFLICT (drill) DO UPDATE SET expires = excluded.expires WHERE drill.closed IS NULL";
 const CLOSE: &str = "UPDATE durable_write.drill SET closed = clock_timestamp() WHERE drill = $1::text::uuid AND closed IS NULL";
 const SETTLED: &str = "SELECT DISTINCT seq FROM durable_write.probe WHERE drill = $1::text::uuid AND seq > $2";
 const LAGS: &str =
@@ -69,8 +74,8 @@ pub(super) async fn open(connection: &mut PgConnection, plan: &ProbePlan, lifeti
     let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
     let mut transaction = connection.begin().await.map_err(problem)?;
     sqlx::query(LOCK).bind(&plan.resource_id).persistent(false).execute(&mut *transaction).await.map_err(problem)?;
-    let open = sqlx::query_scalar::<_, String>(OPEN).bind(&plan.drill).bind(&plan.resource_id).persistent(false);
-    if let Some(name) = open.fetch_optional(&mut *transaction).await.map_err(problem)? {
+    let other = sqlx::query_scalar::<_, String>(OTHER).bind(&plan.drill).bind(&plan.resource_id).bind(&plan.drill_name).persistent(false);
+    if let Some(name) = other.fetch_optional(&mut *transaction).await.map_err(problem)? {
         let message = format!(
             "the drill {name} is open on this Aurora cluster: wait until it has ended. If it is known to be dead, run UPDATE durable_write.drill \
              SET closed = now() WHERE name = '{name}'; its claim runs out by itself"
@@ -78,7 +83,10 @@ pub(super) async fn open(connection: &mut PgConnection, plan: &ProbePlan, lifeti
         return Err(Problem::new(drill_reasons::ANOTHER_DRILL, "", message));
     }
     let insert = sqlx::query(INSERT).bind(&plan.drill).bind(&plan.resource_id).bind(&plan.drill_name).bind(seconds);
-    insert.persistent(false).execute(&mut *transaction).await.map_err(problem)?;
+    if insert.persistent(false).execute(&mut *transaction).await.map_err(problem)?.rows_affected() == 0 {
+        let message = "this drill has been measured before: its rows would be counted again; create a new drill";
+        return Err(Problem::new(drill_reasons::ANOTHER_DRILL, "", message));
+    }
     transaction.commit().await.map_err(problem)
 }
 
@@ -105,13 +113,22 @@ pub(super) enum Channel {
     Direct,
 }
 
-/// How many rows each number has in a channel's table: one entry for each number.
-pub(super) async fn rows(connection: &mut PgConnection, channel: Channel, drill: &str) -> Result<Vec<(i64, i64)>, Problem> {
+/// Gives each number in a channel's table with how many rows it has; kept are none, as there may be millions.
+pub(super) async fn rows(
+    connection: &mut PgConnection,
+    channel: Channel,
+    drill: &str,
+    mut give: impl FnMut(i64, i64),
+) -> Result<(), Problem> {
     let query = match channel {
         Channel::Queue => QUEUE_ROWS,
         Channel::Direct => DIRECT_ROWS,
     };
-    sqlx::query_as::<_, (i64, i64)>(query).bind(drill).persistent(false).fetch(connection).try_collect().await.map_err(problem)
+    let mut rows = sqlx::query_as::<_, (i64, i64)>(query).bind(drill).persistent(false).fetch(connection);
+    while let Some((seq, count)) = rows.try_next().await.map_err(problem)? {
+        give(seq, count);
+    }
+    Ok(())
 }
 
 /// How many rows of both channels this server shows.

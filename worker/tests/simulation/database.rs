@@ -1,6 +1,7 @@
 //! A model of a database whose writer fails and moves: what was committed stays, whoever was told.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +45,21 @@ pub struct ModelDatabase {
     state: Arc<Mutex<State>>,
     random: Arc<Mutex<StdRng>>,
     pub lost_reply: Arc<Mutex<f64>>,
+    /// Connections that are open, and how many may be.
+    open: Arc<AtomicUsize>,
+    pub most_open: Arc<AtomicUsize>,
+}
+
+/// A connection to the writer of this generation.
+pub struct Link {
+    generation: u64,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ModelDatabase {
@@ -59,7 +75,13 @@ impl ModelDatabase {
             probe_fault: None,
             partition: false,
         };
-        Self { state: Arc::new(Mutex::new(state)), random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))), lost_reply: Arc::default() }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
+            lost_reply: Arc::default(),
+            open: Arc::default(),
+            most_open: Arc::new(usize::MAX.into()),
+        }
     }
 
     /// The writer fails; a new one is another generation.
@@ -100,6 +122,11 @@ impl ModelDatabase {
         self.state.lock().unwrap().statements
     }
 
+    fn link(&self, generation: u64) -> Link {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Link { generation, open: self.open.clone() }
+    }
+
     async fn travel(&self) {
         let milliseconds = self.random.lock().unwrap().random_range(1..6);
         sleep(Duration::from_millis(milliseconds)).await;
@@ -111,15 +138,19 @@ fn error(class: Class, sqlstate: &str) -> WriteError {
 }
 
 impl Sink for ModelDatabase {
-    type Connection = u64;
+    type Connection = Link;
 
-    async fn seek(&self, report: impl Fn(Problem) + Send + Sync) -> Found<u64> {
+    async fn seek(&self, report: impl Fn(Problem) + Send + Sync) -> Found<Link> {
         loop {
             {
                 let state = self.state.lock().unwrap();
                 if state.writer == Writer::Up {
                     let generation = state.generation;
-                    return Found { connection: generation, identity: generation.to_string(), name: format!("writer-{generation}") };
+                    return Found {
+                        connection: self.link(generation),
+                        identity: generation.to_string(),
+                        name: format!("writer-{generation}"),
+                    };
                 }
             }
             report(Problem::new("DatabaseOutage", "database", "no writer"));
@@ -127,26 +158,27 @@ impl Sink for ModelDatabase {
         }
     }
 
-    async fn connect(&self) -> Result<u64, WriteError> {
+    async fn connect(&self) -> Result<Link, WriteError> {
         self.travel().await;
         let (writer, generation) = {
             let state = self.state.lock().unwrap();
             (state.writer, state.generation)
         };
         match writer {
-            Writer::Up => Ok(generation),
+            Writer::Up if self.open.load(Ordering::Relaxed) >= self.most_open.load(Ordering::Relaxed) => Err(error(Class::Outage, "53300")),
+            Writer::Up => Ok(self.link(generation)),
             Writer::Down => Err(error(Class::Outage, "57P01")),
             Writer::Hung => std::future::pending().await,
         }
     }
 
-    async fn prepare(&self, _: &mut u64) -> Result<(), WriteError> {
+    async fn prepare(&self, _: &mut Link) -> Result<(), WriteError> {
         self.travel().await;
         Ok(())
     }
 
-    async fn write(&self, connection: &mut u64, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
-        self.reach(*connection).await?;
+    async fn write(&self, connection: &mut Link, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
+        self.reach(connection.generation).await?;
         let inserted = {
             let mut state = self.state.lock().unwrap();
             state.statements += 1;
@@ -176,8 +208,8 @@ impl Sink for ModelDatabase {
         self.answer(inserted).await
     }
 
-    async fn write_probes(&self, connection: &mut u64, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
-        self.reach(*connection).await?;
+    async fn write_probes(&self, connection: &mut Link, rows: &[Arc<Record>]) -> Result<u64, WriteError> {
+        self.reach(connection.generation).await?;
         let inserted = {
             let mut state = self.state.lock().unwrap();
             if let Some((class, sqlstate)) = state.probe_fault {

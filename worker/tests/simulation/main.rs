@@ -42,8 +42,11 @@ struct Worker {
 
 impl Worker {
     fn start(fifo: bool, queue: &ModelQueue, database: &ModelDatabase) -> Self {
-        let spec = spec(fifo);
-        let engine = Engine::new(Settings::new(&spec), Decoder::new(&spec), Instant::now());
+        Self::start_with(&spec(fifo), queue, database)
+    }
+
+    fn start_with(spec: &DurableWritePipelineSpec, queue: &ModelQueue, database: &ModelDatabase) -> Self {
+        let engine = Engine::new(Settings::new(spec), Decoder::new(spec), Instant::now());
         let (stop, stopped) = oneshot::channel::<()>();
         let (send, state) = watch::channel(None);
         let task = tokio::spawn(run(engine, queue.clone(), database.clone(), send, async {

@@ -80,7 +80,11 @@ impl ModelQueue {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.state.lock().unwrap().messages.is_empty()
+        self.len() == 0
+    }
+
+    pub fn len(&self) -> usize {
+        self.state.lock().unwrap().messages.len()
     }
 
     pub fn dead(&self) -> HashMap<String, String> {

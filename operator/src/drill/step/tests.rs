@@ -1,14 +1,15 @@
 //! All phases and all endings, as a table of what differs from a world in which all is well.
 
+mod after_claim;
+
 use durable_write_crds::Duration as Length;
-use durable_write_crds::evidence::LABEL;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::drill::fixtures::{self, second};
-use crate::drill::observed::Workers;
-use crate::drill::rds::ClusterEvent;
+use crate::drill::observed::{ClusterSeen, Workers};
+use crate::drill::rds::{ClusterEvent, EventKind};
 use crate::drill::{evidence, status};
 
 struct World {
@@ -65,6 +66,22 @@ impl World {
         world.known.since_claim = Some(Duration::from_secs(u64::try_from(after).unwrap()));
         world.answered(CallOutcome::Accepted);
         world
+    }
+
+    /// So many seconds after the drill was made, with the Lease renewed just before.
+    fn at(mut self, seconds: i64) -> Self {
+        self.now = second(seconds);
+        if let LeaseSeen::Read { lease: Some(lease), .. } = &mut self.observed.lease {
+            lease.spec.as_mut().unwrap().renew_time.as_mut().unwrap().0 = second(seconds - 1);
+        }
+        self
+    }
+
+    fn taken_by_another(mut self) -> Self {
+        if let LeaseSeen::Read { lease: Some(lease), .. } = &mut self.observed.lease {
+            lease.spec.as_mut().unwrap().holder_identity = Some("other".to_owned());
+        }
+        self
     }
 
     fn answered(&mut self, outcome: CallOutcome) {
@@ -196,10 +213,7 @@ fn rds_that_does_not_answer_is_waited_for_a_while() {
 
 #[test]
 fn another_drill_on_the_cluster_is_waited_for_until_the_deadline() {
-    let mut world = World::leased();
-    if let LeaseSeen::Read { lease: Some(lease), .. } = &mut world.observed.lease {
-        lease.spec.as_mut().unwrap().holder_identity = Some("other".to_owned());
-    }
+    let mut world = World::leased().taken_by_another();
     assert!(matches!(world.step(), Step::Wait(Phase::Pending, reasons::ANOTHER_DRILL, _)));
     world.now = second(860);
     assert_eq!(ended(world.step()), (Verdict::Error, reasons::ANOTHER_DRILL.to_owned()));
@@ -293,58 +307,6 @@ fn abort_and_deletion_end_a_drill_before_and_after_the_claim() {
 }
 
 #[test]
-fn a_call_that_was_refused_ends_at_once() {
-    let mut world = World::claimed(1);
-    world.answered(CallOutcome::Refused);
-    assert_eq!(ended(world.step()), (Verdict::Error, reasons::REFUSED.to_owned()));
-}
-
-#[test]
-fn after_a_restart_it_is_only_watched_and_unknown_comes_late() {
-    let mut world = World::claimed(10);
-    world.known.call = None;
-    assert!(matches!(world.step(), Step::Observe(Phase::FailingOver, false)));
-    world.known.since_claim = Some(CLAIM_HOLDS + CALL_TIMEOUT + SHOWS_WITHIN);
-    let mut made = World::claimed(10);
-    made.known = world.known.clone();
-    assert_eq!(ended(world.step()), (Verdict::Error, reasons::TRIGGER_UNKNOWN.to_owned()));
-    made.promote("payments-3");
-    assert!(matches!(made.step(), Step::Observe(Phase::Recovering, false)), "the target is the writer: it was made");
-    made.cluster().status = "failing-over".to_owned();
-    made.promote("payments-1");
-    assert!(matches!(made.step(), Step::Observe(..)), "something is under way");
-}
-
-#[test]
-fn endings_after_the_claim() {
-    let table: [(Verdict, &str, Change); 5] = [
-        (Verdict::Inconclusive, reasons::PROBE_LOST, |world| world.observed.probe = ProbeSeen::None),
-        (Verdict::Inconclusive, reasons::PROBE_LOST, |world| {
-            let mut pod = fixtures::pod(false);
-            pod.status.as_mut().unwrap().phase = Some("Failed".to_owned());
-            world.observed.probe = ProbeSeen::read(Some(pod), &world.drill);
-        }),
-        (Verdict::Inconclusive, reasons::PIPELINE_CHANGED, |world| {
-            world.known.pipeline_changed = Some("the pipeline was edited".to_owned())
-        }),
-        (Verdict::Inconclusive, reasons::DEADLINE_EXCEEDED, |world| world.now = second(901)),
-        (Verdict::Inconclusive, reasons::CLOCK_STEPPED, |world| {
-            world.known.clock_step = 6000;
-            world.end_probe();
-        }),
-    ];
-    for (verdict, reason, change) in table {
-        let mut world = World::claimed(20);
-        world.promote("payments-3");
-        change(&mut world);
-        assert_eq!(ended(world.step()), (verdict, reason.to_owned()));
-    }
-    let mut nothing = World::claimed(100);
-    nothing.now = second(901);
-    assert_eq!(ended(nothing.step()), (Verdict::Error, reasons::NO_FAILOVER_SEEN.to_owned()));
-}
-
-#[test]
 fn a_drill_that_has_ended_stays_ended_whatever_it_could_do_now() {
     let mut world = World::new();
     let seen = super::super::memory::Seen::default();
@@ -353,17 +315,53 @@ fn a_drill_that_has_ended_stays_ended_whatever_it_could_do_now() {
 }
 
 #[test]
-fn evidence_that_is_complete_is_only_told() {
-    let mut world = World::claimed(5);
-    let EvidenceSeen::Claimed(claim, object) = &world.observed.evidence else { panic!() };
-    assert_eq!(object.metadata.labels.as_ref().unwrap()[LABEL], "true");
-    let call = Call { outcome: CallOutcome::Accepted, began: None, ended: None, message: None };
-    let seen = super::super::memory::Seen::default();
-    let document = evidence::document(claim, call, &error(reasons::PROBE_LOST, "x"), &seen, None, second(99));
-    let (completed, text) = evidence::completed(object, &document).unwrap();
-    world.observed.evidence = EvidenceSeen::read(Some(completed), fixtures::UID);
-    match world.step() {
-        Step::Finish(found, digest) => assert_eq!((*found, digest), (document, durable_write_crds::evidence::digest(&text))),
-        other => panic!("{other:?}"),
+fn what_another_drill_does_to_the_cluster_ends_none_that_waits_for_it() {
+    let table: [Change; 4] = [
+        |world| world.cluster().status = "failing-over".to_owned(),
+        |world| {
+            world.settings.drills_min_interval = Length::from_millis(3_600_000);
+            world.observed.events = Ok(vec![ClusterEvent { at: second(0), kind: EventKind::Started(None), message: String::new() }]);
+        },
+        |world| world.observed.pipeline.as_mut().unwrap().status.as_mut().unwrap().conditions[1].status = "False".to_owned(),
+        |world| world.cluster().instances.retain(|instance| instance.writer),
+    ];
+    for change in table {
+        let mut world = World::leased().taken_by_another();
+        change(&mut world);
+        assert!(matches!(world.step(), Step::Wait(Phase::Pending, reasons::ANOTHER_DRILL, _)), "{:?}", world.step());
     }
+    let mut closed = World::leased().taken_by_another();
+    closed.cluster().tags.clear();
+    assert_eq!(ended(closed.step()).1, reasons::NOT_OPENED, "who may not is told at once");
+}
+
+#[test]
+fn a_failover_that_can_no_longer_be_measured_is_not_called_for() {
+    // The deadline is at 900 s; a failover takes 60 s at the most, and 30 s of cooling down.
+    assert!(matches!(World::probing(true).at(809).step(), Step::Trigger(_)));
+    let late = World::probing(true).at(811).step();
+    assert_eq!(ended(late), (Verdict::Error, reasons::DEADLINE_EXCEEDED.to_owned()));
+    let mut slow = World::probing(false).at(811);
+    let ProbeSeen::Ours(probe) = &mut slow.observed.probe else { panic!() };
+    probe.created = second(800);
+    assert_eq!(ended(slow.step()).1, reasons::BASELINE_UNSTEADY, "it cannot come in time any more");
+    // Before that, 20 s of warming up and some for the pod.
+    assert!(matches!(World::leased().at(774).step(), Step::StartProbe(_)));
+    assert_eq!(ended(World::leased().at(776).step()).1, reasons::DEADLINE_EXCEEDED);
+}
+
+#[test]
+fn what_a_probe_says_keeps_no_drill_from_its_end() {
+    let mut refused = World::probing(false);
+    let mut result = fixtures::result();
+    (result.outcome, result.reason) = (ProbeOutcome::Refused, Some("no reason of a condition".to_owned()));
+    refused.observed.probe = ProbeSeen::read(Some(fixtures::ended(&result)), &refused.drill);
+    assert_eq!(ended(refused.step()).1, reasons::BASELINE_UNSTEADY);
+
+    let mut absurd = World::claimed(20);
+    absurd.promote("payments-3");
+    let mut result = fixtures::result();
+    (result.queue_channel.lost, result.direct_channel.lost) = (i64::MAX, i64::MAX);
+    absurd.observed.probe = ProbeSeen::read(Some(fixtures::ended(&result)), &absurd.drill);
+    assert_eq!(ended(absurd.step()), (Verdict::Inconclusive, reasons::PROBE_LOST.to_owned()));
 }

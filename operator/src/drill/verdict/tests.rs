@@ -22,19 +22,28 @@ fn started(at: i64, to: &str) -> ClusterEvent {
     event(at, EventKind::Started(Some(to.to_owned())))
 }
 
-fn verdict(change: impl FnOnce(&mut World)) -> (Verdict, String) {
-    let mut world = World {
+fn sound() -> World {
+    World {
         claim: fixtures::claim(),
         call: Call { outcome: CallOutcome::Accepted, began: None, ended: None, message: None },
         result: fixtures::result(),
         events: vec![started(31, "payments-3"), event(38, EventKind::Completed)],
         known: Known::default(),
         target_is_writer: true,
-    };
-    change(&mut world);
-    let World { claim, call, result, events, known, target_is_writer } = &world;
+    }
+}
+
+fn ending(world: &World) -> Ending {
+    let World { claim, call, result, events, known, target_is_writer } = world;
     let ending = judge(&Measured { claim, call, result, events, known, target_is_writer: *target_is_writer });
     assert!(!ending.message.is_empty());
+    ending
+}
+
+fn verdict(change: impl FnOnce(&mut World)) -> (Verdict, String) {
+    let mut world = sound();
+    change(&mut world);
+    let ending = ending(&world);
     (ending.verdict, ending.reason)
 }
 
@@ -58,7 +67,10 @@ fn missed_objectives_fail() {
         ("a lost direct write", |world| world.result.direct_channel.lost = 1),
         ("a doubled row", |world| world.result.queue_channel.duplicated = 1),
         ("an unexpected row", |world| world.result.direct_channel.unexpected = 1),
-        ("a dead letter", |world| (world.result.dead_lettered, world.result.dead_letter_growth) = (1, Some(5))),
+        ("a backlog that is still there", |world| {
+            world.result.queue_channel.undrained = 7;
+            world.result.drained_milliseconds = None;
+        }),
         ("a slow drain", |world| world.result.drained_milliseconds = Some(300_001)),
         ("no drain", |world| world.result.drained_milliseconds = None),
         ("a slow recovery", |world| (gap(world).lower_milliseconds, gap(world).upper_milliseconds) = (60_001, Some(60_300))),
@@ -67,6 +79,8 @@ fn missed_objectives_fail() {
             gap(world).upper_milliseconds = None;
             gap(world).first_good_ended = None;
             world.result.drained_milliseconds = None;
+            // Nearly all of it was measured well.
+            (gap(world).failed_attempts, world.result.missed_ticks_in_gap, world.result.accept.attempted_in_gap) = (601, 1, 3000);
         }),
     ] {
         if what == "a slow recovery" {
@@ -98,6 +112,12 @@ fn what_was_not_measured_soundly_is_inconclusive() {
         (reasons::NO_LOAD, |world| world.result.accept.attempted_in_gap = 10),
         (reasons::NO_LOAD, |world| world.result.accept.acknowledged = 0),
         (reasons::NO_LOAD, |world| world.result.gap = None),
+        (reasons::NO_LOAD, |world| {
+            // An outage without an end, in which hardly anything was sent.
+            (gap(world).upper_milliseconds, gap(world).first_good_ended, gap(world).failed_attempts) = (None, None, 601);
+            world.result.drained_milliseconds = None;
+        }),
+        (reasons::BACKLOG_NOT_DRAINED, |world| world.result.queue_channel.undrained = 7),
         (reasons::MISSED_TICKS, |world| world.result.missed_ticks_in_gap = 30),
         (reasons::PIPELINE_CHANGED, |world| world.known.pipeline_changed = Some("the pipeline was edited".to_owned())),
         (reasons::CLOCK_STEPPED, |world| world.known.clock_step = -3_600_000),
@@ -171,4 +191,50 @@ fn a_proven_loss_fails_even_when_it_was_measured_badly_but_not_when_the_pipeline
         world.known.pipeline_changed = Some("the pipeline was suspended".to_owned());
     };
     assert_eq!(verdict(changed), is(Verdict::Inconclusive, reasons::PIPELINE_CHANGED));
+}
+
+fn criterion(name: &str, change: impl FnOnce(&mut World)) -> Criterion {
+    let mut world = sound();
+    change(&mut world);
+    ending(&world).criteria.into_iter().find(|criterion| criterion.name == name).unwrap()
+}
+
+#[test]
+fn what_is_only_still_queued_is_not_lost() {
+    let lost = criterion("lost", |world| world.result.queue_channel.undrained = 7);
+    assert_eq!((lost.measured.as_str(), lost.result), ("0", CriterionResult::Inconclusive));
+    assert_eq!(lost.message.as_deref(), Some("7 acknowledged messages had not arrived when the time for the drain was over"));
+    let both = |world: &mut World| (world.result.queue_channel.undrained, world.result.queue_channel.lost) = (7, 1);
+    assert_eq!(criterion("lost", both).result, CriterionResult::Fail, "a proven loss stays one");
+}
+
+#[test]
+fn dead_letters_of_the_probe_are_told_only_as_far_as_they_are_known() {
+    use CriterionResult::{Inconclusive, Pass};
+    for (missing, growth, objective, measured, result) in [
+        (0, Some(9), 0, "0", Pass),
+        (0, None, 0, "0", Pass),
+        (3, Some(0), 0, "0", Pass),
+        (3, Some(9), 0, "at most 3", Inconclusive),
+        (3, Some(2), 0, "at most 2", Inconclusive),
+        (3, Some(2), 2, "at most 2", Pass),
+        (3, None, 5, "not measured", Inconclusive),
+    ] {
+        let change = |world: &mut World| {
+            world.result.queue_channel.lost = missing;
+            world.result.dead_letter_growth = growth;
+            world.claim.spec.objectives.dead_lettered = objective;
+        };
+        let judged = criterion("deadLettered", change);
+        assert_eq!((judged.measured.as_str(), judged.result), (measured, result), "{missing} missing, grown by {growth:?}");
+        assert_eq!(verdict(change).0, if missing > 0 { Verdict::Fail } else { Verdict::Pass }, "what is missing is lost all the same");
+    }
+    assert_eq!(
+        criterion("deadLettered", |world| {
+            world.result.queue_channel.undrained = 3;
+            world.result.dead_letter_growth = Some(1);
+        })
+        .measured,
+        "at most 1"
+    );
 }

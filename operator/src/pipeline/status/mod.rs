@@ -108,7 +108,7 @@ fn queue(
 }
 
 /// Two significant figures: the rest is noise that would be written again and again.
-fn two_figures(number: i64) -> i64 {
+pub(crate) fn two_figures(number: i64) -> i64 {
     let mut unit = 1;
     while number / unit >= 100 {
         unit *= 10;

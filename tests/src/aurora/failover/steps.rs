@@ -45,10 +45,10 @@ pub(in super::super) async fn fence(old: &Node, new: &Node, others: &[&Node]) ->
     Ok(())
 }
 
-/// Makes `new` the writer and lets the others follow it. With nobody to follow it, commits are acknowledged by the writer alone until the
-/// old one has come back.
+/// Makes `new` the writer and lets the others follow it. As in Aurora its commits do not wait until they do: it acknowledges them alone until
+/// [`wait_for_readers`]. None is lost by that, as nothing else befalls the writer before a failover has ended.
 pub(in super::super) async fn promote(new: &Node, others: &[&Node]) -> anyhow::Result<()> {
-    new.configure(&Role { writer: &new.name, follows: None, synchronous: !others.is_empty(), read_only: false })?;
+    new.configure(&Role { writer: &new.name, follows: None, synchronous: false, read_only: false })?;
     let mut connection = new.connect().await?;
     sqlx::raw_sql("SELECT pg_promote(false)").execute(&mut connection).await.context("promote")?;
     let deadline = Instant::now() + PATIENCE;
@@ -64,6 +64,14 @@ pub(in super::super) async fn promote(new: &Node, others: &[&Node]) -> anyhow::R
     }
     connection.close().await.ok();
     Ok(())
+}
+
+/// Has the commits of a new writer acknowledged only when a reader has them, as soon as one follows.
+pub(in super::super) async fn wait_for_readers(new: &Node, others: &[&Node]) -> anyhow::Result<()> {
+    let Some(reader) = others.first() else { return Ok(()) };
+    wait_until_follows(reader, new).await?;
+    new.configure(&Role { writer: &new.name, follows: None, synchronous: true, read_only: false })?;
+    wait_until_waited_for(new, reader).await
 }
 
 /// Ends sessions whose transaction has written, which would otherwise wait for readers for ever.

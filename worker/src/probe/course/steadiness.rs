@@ -35,6 +35,9 @@ impl Course {
     /// Why the baseline is not steady, if it is not: what says most about the cause comes first.
     pub(super) fn unsteady(&self, now: At) -> Option<Unsteady> {
         let unsteady = |reason, message: String| Some(Unsteady { problem: Problem::new(reason, "", message), at_once: false });
+        if let Some(message) = self.too_short().filter(|_| self.ready.is_none()) {
+            return Some(Unsteady { problem: Problem::new(drill_reasons::BASELINE_UNSTEADY, "", message), at_once: true });
+        }
         if let Some(other) = self.gaps.other_writer().filter(|_| self.ready.is_none()) {
             let message = format!(
                 "writes land on {other} and not on the pinned writer {}: the roles have changed, or the pipeline's topology leads to another \
@@ -61,10 +64,31 @@ impl Course {
             return unsteady(drill_reasons::BASELINE_UNSTEADY, message);
         }
         self.unsteady_queue(now).or_else(|| self.unsteady_target()).or_else(|| {
-            let left = (self.began + self.plan.warm_up.get().max(SHORTEST + self.delay)).checked_sub(now)?;
+            let left = (self.began + self.shortest()).checked_sub(now)?;
             unsteady(drill_reasons::BASELINE_UNSTEADY, format!("the warm-up lasts {} s more", left.as_secs() + 1))
                 .filter(|_| !left.is_zero())
         })
+    }
+
+    /// Why the deadline leaves no time for a baseline and a cool-down.
+    fn too_short(&self) -> Option<String> {
+        let (baseline, cool_down) = (self.shortest(), self.plan.cool_down.get());
+        let short = !self.delay.is_zero() && baseline + cool_down > self.plan.deadline.get();
+        short.then(|| {
+            format!(
+                "the queue delays each message by {} s, so that baseline ({} s) and cool-down ({} s) do not fit into the {} s that the probe has: \
+                 raise the drill's deadline, or lower the queue's DelaySeconds",
+                self.delay.as_secs(),
+                baseline.as_secs(),
+                cool_down.as_secs(),
+                self.plan.deadline.get().as_secs()
+            )
+        })
+    }
+
+    /// The shortest baseline: messages must have had time to arrive.
+    fn shortest(&self) -> Duration {
+        self.plan.warm_up.get().max(SHORTEST + self.delay)
     }
 
     fn unsteady_queue(&self, now: At) -> Option<Unsteady> {

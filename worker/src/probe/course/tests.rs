@@ -1,8 +1,13 @@
 use durable_write_crds::conditions::drill_reasons;
 
+use super::super::direct::Good;
+use super::super::gap::Taken;
 use super::*;
 
 const DRILL: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
+/// Every server's clock is five minutes ahead of the probe's.
+const OFFSET: Offset = Offset { microseconds: 300_000_000, uncertainty: 1000 };
 
 fn plan() -> ProbePlan {
     let seconds = |seconds: u64| durable_write_crds::Duration::from_millis(1000 * seconds);
@@ -46,11 +51,7 @@ impl World {
         self.now += Duration::from_millis(100);
         let now = self.now;
         if self.course.writes() {
-            let seq = self.course.begin_direct(now, std::mem::take(&mut self.missed));
-            let offset = Offset { microseconds: 5000, uncertainty: 1000 };
-            let good = self.writer.map(|instance| super::super::direct::Good { instance: instance.into(), offset });
-            let fate = if good.is_some() { Fate::Confirmed } else { Fate::Refused };
-            self.course.wrote(seq, Done { began: now, ended: now + Duration::from_millis(5), fate, good, problem: None });
+            self.write();
             let seq = self.course.begin_send(now);
             self.course.sent(seq, now, Ok(()));
             self.waiting.push(seq);
@@ -59,6 +60,17 @@ impl World {
         self.course.lags = Some([("new".to_owned(), self.lag)].into());
         self.course.looked(now, settled);
         self.course.decide(now)
+    }
+
+    /// A direct write.
+    fn write(&mut self) {
+        let now = self.now;
+        let seq = self.course.begin_direct(now, std::mem::take(&mut self.missed));
+        let ended = now + Duration::from_millis(5);
+        let taken = |instance: &str| Taken { instance: instance.into(), sent: now, received: ended };
+        let good = self.writer.map(|instance| Good { taken: taken(instance), offset: OFFSET });
+        let fate = if good.is_some() { Fate::Confirmed } else { Fate::Refused };
+        self.course.wrote(seq, Done { began: now, ended, fate, good, refusals: Vec::new(), problem: None });
     }
 
     /// Goes on for so many seconds, as long as nothing ends.
@@ -183,6 +195,45 @@ fn a_delay_of_the_queue_is_added_to_every_deadline() {
 }
 
 #[test]
+fn a_delay_that_leaves_no_time_to_measure_is_refused_at_once() {
+    let mut world = World::new(plan(), Duration::from_secs(92));
+    let (reason, at) = world.refusal();
+    assert_eq!((reason, at), (drill_reasons::BASELINE_UNSTEADY, Duration::from_millis(100)));
+    let mut fits = World::new(plan(), Duration::from_secs(91));
+    assert_eq!(fits.go_on(50), Next::GoOn);
+}
+
+#[test]
+fn an_outage_that_was_found_stays_found_whatever_fails_while_the_probe_stops() {
+    let mut world = world();
+    world.go_on(6);
+    world.writer = None;
+    world.go_on(1);
+    world.writer = Some("old");
+    while world.course.writes() {
+        assert_eq!(world.step(), Next::GoOn);
+    }
+    let recovered = world.course.recovered_at(world.now);
+    assert!(recovered.is_some());
+    world.writer = None;
+    world.write();
+    assert_eq!(world.course.recovered_at(world.now), recovered);
+}
+
+#[test]
+fn the_pause_is_sought_by_the_clock_of_the_server_that_wrote_the_rows() {
+    let mut world = world();
+    world.go_on(8);
+    world.writer = None;
+    world.go_on(2);
+    world.writer = Some("new");
+    world.go_on(1);
+    let span = world.course.found(world.now).unwrap();
+    let (from, to) = super::super::count::window(&world.course, span);
+    assert!((306_500..=307_500).contains(&from) && (310_000..=310_500).contains(&to), "{from} to {to}");
+}
+
+#[test]
 fn what_never_arrives_ends_the_drain_at_its_deadline_and_one_later_look() {
     let mut world = world();
     world.go_on(6);
@@ -206,10 +257,37 @@ fn what_arrives_in_the_later_look_is_late() {
     assert_eq!(world.go_on(25), Next::GoOn);
     world.pipeline = true;
     assert_eq!(world.go_on(10), Next::Count);
-    let all: Vec<(i64, i64)> = (1..=world.course.queue.tally([]).integrity.sent).map(|seq| (seq, 1)).collect();
-    let integrity = world.course.queue.tally(all).integrity;
+    let mut tally = world.course.queue.tally();
+    (1..=world.course.queue.tally().end().integrity.sent).for_each(|seq| tally.add(seq, 1));
+    let integrity = tally.end().integrity;
     assert!(integrity.late > 0 && integrity.lost == 0, "{integrity:?}");
     assert_eq!(world.course.drained, None);
+}
+
+/// What the probe would say of the messages that are absent after these readings of the queue's depth: lost and undrained.
+fn absent(world: &mut World, depths: &[i64]) -> (i64, i64) {
+    use super::super::{clock::Clock, count::Counts, result};
+    for visible in depths {
+        world.course.saw_depth(world.now, Depth { visible: *visible, in_flight: 1, dead_lettered: None });
+    }
+    let (queue, direct) = (world.course.queue.tally([]), world.course.direct.tally([]));
+    let counts = Counts { queue, direct, queue_gap: None, total: 0, instances: Vec::new() };
+    let result = result::completed(&world.course, counts, Clock::start());
+    (result.queue_channel.lost, result.undrained)
+}
+
+#[tokio::test]
+async fn what_is_absent_is_lost_only_when_the_queue_has_no_backlog_any_more() {
+    let mut world = world();
+    world.course.saw_depth(world.now, Depth { visible: 3, in_flight: 2, dead_lettered: None });
+    world.go_on(7);
+    let acknowledged = world.course.queue.tally([]).integrity.acknowledged;
+    assert!(acknowledged > 0 && world.course.is_ready());
+    assert_eq!(absent(&mut world, &[]), (0, acknowledged), "nothing is known of the queue");
+    assert_eq!(absent(&mut world, &[4000, 3000, 2000]), (0, acknowledged), "it is still being drained");
+    assert_eq!(absent(&mut world, &[24, 0]), (0, acknowledged), "a single reading says little");
+    assert_eq!(absent(&mut world, &[24]), (acknowledged, 0), "two seconds' messages beyond the baseline are no backlog");
+    assert_eq!(absent(&mut world, &[25]), (0, acknowledged));
 }
 
 #[test]

@@ -6,18 +6,26 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+fn taken(instance: &str, sent: u64, received: u64) -> Option<Taken> {
+    Some(Taken { instance: instance.into(), sent: ms(sent), received: ms(received) })
+}
+
+fn refusal(server: &str, asked: u64, answered: u64) -> Refusal {
+    Refusal { server: server.into(), asked: ms(asked), answered: ms(answered) }
+}
+
 /// Writes begun each 100 ms, each ten milliseconds long: `o` is good on the old writer, `n` on the new one, `x` fails at once, `h` hangs.
 fn run(text: &str) -> Gaps {
     let mut gaps = Gaps::new("old", COOL_DOWN);
     for (place, letter) in text.bytes().enumerate() {
-        let began = ms(100 * u64::try_from(place).unwrap());
-        let ended = began + if letter == b'h' { ms(2000) } else { ms(10) };
+        let began = 100 * u64::try_from(place).unwrap();
+        let ended = began + if letter == b'h' { 2000 } else { 10 };
         let good = match letter {
-            b'o' => Some("old".into()),
-            b'n' => Some("new".into()),
+            b'o' => taken("old", began, ended),
+            b'n' => taken("new", began, ended),
             _ => None,
         };
-        gaps.take_in(&Attempt { began, ended, good });
+        gaps.take_in(&Attempt { began: ms(began), ended: ms(ended), good, refusals: Vec::new() });
     }
     gaps
 }
@@ -92,35 +100,51 @@ fn changes_of_the_writer_are_counted_after_the_outage_too() {
     assert_eq!(run("oooxnnnnnnnooooo").changes(), 2);
 }
 
-mod whatever_happens {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// The database stops to take writes at one moment and takes them again at another; each write meets it at a moment of its own. Some
-        /// hang, some are refused for want of luck before it stops. Whatever they say, the truth is within the bounds.
-        #[test]
-        fn the_truth_is_within_the_bounds(
-            stop in 1000..3000_u64,
-            length in 0..4000_u64,
-            writes in prop::collection::vec((0..90_u64, 0..90_u64, any::<bool>()), 160),
-        ) {
-            let mut gaps = Gaps::new("old", COOL_DOWN);
-            for (place, (there, back, hangs)) in writes.into_iter().enumerate() {
-                let began = 100 * u64::try_from(place).unwrap();
-                let met = began + there;
-                let (good, ended) = match met {
-                    _ if met < stop => (Some("old".into()), met + back),
-                    _ if met >= stop + length => (Some("new".into()), met + back),
-                    _ if hangs => (None, began + 2000),
-                    _ => (None, met + back),
-                };
-                gaps.take_in(&Attempt { began: ms(began), ended: ms(ended), good });
-            }
-            let gap = gaps.found(ms(20_000)).unwrap().report(Timestamp::UNIX_EPOCH);
-            let truth = i64::try_from(length).unwrap();
-            prop_assert!(gap.lower_milliseconds <= truth && truth <= gap.upper_milliseconds.unwrap(), "{truth} is not within {gap:?}");
-        }
-    }
+/// Lower and upper bound when the last write on the old writer begins at 0, the given ones follow, and five good ones on the new writer begin
+/// at 1000, sent after 40 and answered after 50 ms.
+fn bounds_with(attempts: &[(u64, u64, Option<Taken>, Vec<Refusal>)]) -> (i64, i64) {
+    let mut gaps = Gaps::new("old", COOL_DOWN);
+    let mut take = |began, ended, good: Option<Taken>, refusals: &[Refusal]| {
+        gaps.take_in(&Attempt { began: ms(began), ended: ms(ended), good, refusals: refusals.to_vec() });
+    };
+    take(0, 50, taken("old", 40, 50), &[]);
+    attempts.iter().for_each(|(began, ended, good, refusals)| take(*began, *ended, good.clone(), refusals));
+    (10..15).for_each(|place| take(100 * place, 100 * place + 50, taken("new", 100 * place + 40, 100 * place + 50), &[]));
+    let gap = gaps.found(ms(60_000)).unwrap().report(Timestamp::UNIX_EPOCH);
+    (gap.lower_milliseconds, gap.upper_milliseconds.unwrap())
 }
+
+#[test]
+fn a_servers_own_answer_counts_whenever_the_attempt_ended() {
+    assert_eq!(bounds_with(&[(100, 600, None, vec![]), (700, 1200, None, vec![])]), (100, 1010));
+    let first = vec![refusal("old", 100, 110), refusal("new", 110, 600), refusal("other", 110, 300)];
+    let last = vec![refusal("old", 700, 701), refusal("other", 960, 970), refusal("new", 900, 1200)];
+    assert_eq!(bounds_with(&[(100, 600, None, first), (700, 1200, None, last)]), (790, 1010), "from 110 to 900");
+}
+
+#[test]
+fn an_attempt_that_succeeded_in_the_end_says_how_long_its_server_refused_before() {
+    let asked = vec![refusal("old", 100, 110), refusal("new", 300, 310)];
+    assert_eq!(bounds_with(&[(100, 340, taken("other", 320, 340), asked)]), (190, 1010));
+}
+
+#[test]
+fn a_refusal_before_the_last_good_write_was_answered_says_nothing_of_the_outage() {
+    // It is refused at 20, but a commit came as late as 50 perhaps.
+    let early = vec![refusal("old", 10, 20), refusal("new", 500, 510)];
+    assert_eq!(bounds_with(&[(10, 510, None, early)]), (450, 1010));
+}
+
+#[test]
+fn the_first_answer_ends_the_outage_whoever_began_first() {
+    let slow = vec![(900, 2500, taken("new", 1400, 2500), vec![])];
+    assert_eq!(bounds_with(&slow).1, 1010);
+}
+
+#[test]
+fn who_refuses_after_the_first_good_write_was_late() {
+    let late = vec![refusal("old", 900, 910), refusal("new", 1100, 1110)];
+    assert_eq!(bounds_with(&[(900, 1110, None, late)]), (140, 1010), "to 1050 at most");
+}
+
+mod whatever_happens;
