@@ -141,7 +141,8 @@ async fn killed_in_the_call_and_in_the_claim<'g>(lanes: &'g [Lane<'g>; LANES], o
     let runs = join_all(lanes.iter().map(|lane| lane.drill("hung"))).await;
     until("two calls and two claims to hang", async || {
         let now = hung(operator) - before;
-        ensure!(now == 4, "{now} do");
+        let drills = join_all(runs.iter().map(|run| run.drill.object())).await;
+        ensure!(now == 4, "{now} do: {:#?}", drills.iter().map(|drill| &drill.status).collect::<Vec<_>>());
         Ok(())
     })
     .await;

@@ -17,6 +17,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 use crate::ground::{Ground, until};
 
@@ -114,6 +115,17 @@ impl<'g> HostOperator<'g> {
     pub async fn stop(mut self) {
         drop(self.process.take());
         scale_pod(self.ground, 1).await;
+    }
+}
+
+/// A test that fails leaves the place to the pod too.
+impl Drop for HostOperator<'_> {
+    fn drop(&mut self) {
+        if self.process.take().is_some() && std::thread::panicking() && self.namespace == RELEASE.namespace {
+            let ground = self.ground;
+            // What waits cannot run in the runtime that drops it.
+            std::thread::scope(|scope| scope.spawn(|| Runtime::new().unwrap().block_on(scale_pod(ground, 1))).join().ok());
+        }
     }
 }
 
