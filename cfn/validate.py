@@ -13,7 +13,7 @@ import urllib.request
 
 AWS = os.environ.get("AWS", "aws")
 # How long a message may take to be written.
-PATIENCE = 60
+PATIENCE = float(os.environ.get("PATIENCE", 60))
 
 
 def aws(*words):
