@@ -1,0 +1,50 @@
+"""Estates of various kinds: sets of parameters that the tests deploy in thought."""
+
+import functools
+
+from template import Stack, load
+
+SMALL = {
+    "Name": "orders",
+    "VpcId": "vpc-0123456789abcdef0",
+    "SubnetIds": "subnet-00000000000000001,subnet-00000000000000002",
+    "ClientSecurityGroupId": "sg-0fedcba9876543210",
+    "KubernetesClusterName": "prod",
+    "PipelineNamespace": "shop",
+}
+# Nothing left out.
+FULL = {
+    "Name": "orders",
+    "Network": "New",
+    "PeerVpcId": "vpc-0123456789abcdef1",
+    "PeerCidr": "10.0.0.0/16",
+    "ClientCidr": "10.0.0.0/16",
+    "Proxy": "true",
+    "Readers": "3",
+    "DatabaseLogin": "IAM",
+    "Encryption": "KMS",
+    "KubernetesClusterName": "prod",
+    "PipelineNamespace": "shop",
+    "ProducerNamespace": "web",
+    "ProducerServiceAccount": "checkout",
+    "DrillNamespaces": "shop billing",
+    "AlarmEmail": "oncall@example.com",
+    "DemoDashboardUrl": "https://dashboard.example.com/durable-write",
+}
+KINDS = {
+    "small": SMALL,
+    "full": FULL,
+    "irsa": FULL | {"Identity": "IRSA", "OidcProvider": "oidc.example.com/id/ABCD"},
+    "standard queue": FULL | {"QueueType": "Standard"},
+    "no reader": FULL | {"Readers": "0"},
+    "api key": SMALL | {"Authorization": "ApiKey", "ProducerServiceAccount": "checkout"},
+    "cognito": SMALL | {"Authorization": "Cognito", "UserPoolArn": "arn:aws:cognito-idp:eu-central-2:111122223333:userpool/eu-central-2_abc", "UserPoolScope": "orders/send"},
+    "second of the cluster": SMALL | {"Name": "parcels", "WithOperator": "false", "Ingest": "false"},
+    "two zones": FULL | {"ZoneCount": "2", "Identity": "PodIdentity"},
+}
+
+
+@functools.cache
+def estate(kind="small", **more):
+    """An estate of that kind, with other parameters in place of some."""
+    return Stack(load("main"), KINDS[kind] | more)

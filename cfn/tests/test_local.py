@@ -1,0 +1,150 @@
+"""An estate on a local CloudFormation: made by `make deploy`, looked at through the services, used, updated, and deleted again."""
+
+import json
+import subprocess
+
+import pytest
+import yaml
+
+import local
+
+PARAMETERS = {
+    "Name": "orders", "KubernetesClusterName": "prod", "PipelineNamespace": "shop", "DrillNamespaces": "shop", "ProducerServiceAccount": "checkout",
+    "Network": "New", "ClientCidr": "10.0.0.0/16", "AlarmEmail": "oncall@example.com",
+}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """MiniStack, and the estate on it."""
+    folder = tmp_path_factory.mktemp("local")
+    server = local.MiniStack(folder)
+    try:
+        copy = folder / "cfn"
+        copy.mkdir()
+        local.templates(copy)
+        deploy(server, copy)
+        found = server.aws("cloudformation", "describe-stacks", "--stack-name", "estate")["Stacks"][0]
+        server.folder, server.outputs = copy, {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+        yield server
+    finally:
+        server.stop()
+
+
+def deploy(server, folder, **more):
+    done = server.make("deploy", folder, STACK="estate", PARAMETERS=" ".join(f"{name}={value}" for name, value in (PARAMETERS | more).items()))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:] + server.log.read_text()[-2000:]
+    return done
+
+
+def test_the_queues_are_as_the_template_says(stack):
+    queue, dead = (attributes(stack, name) for name in ("QueueUrl", "DeadLetterQueueUrl"))
+    assert json.loads(queue["RedrivePolicy"]) == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": "10"} | {
+        "maxReceiveCount": json.loads(queue["RedrivePolicy"])["maxReceiveCount"]
+    }
+    assert (queue["FifoQueue"], queue["FifoThroughputLimit"], queue["DeduplicationScope"]) == ("true", "perMessageGroupId", "messageGroup")
+    assert queue["MessageRetentionPeriod"] == dead["MessageRetentionPeriod"] == "1209600"
+    assert "aws:SecureTransport" in queue["Policy"] and "aws:SecureTransport" in dead["Policy"]
+
+
+def test_the_cluster_has_a_writer_and_two_readers(stack):
+    (cluster,) = stack.aws("rds", "describe-db-clusters", "--db-cluster-identifier", "orders")["DBClusters"]
+    assert cluster["StorageEncrypted"] and cluster["DeletionProtection"] and cluster["IAMDatabaseAuthenticationEnabled"]
+    assert [member["DBInstanceIdentifier"] for member in cluster["DBClusterMembers"]] == ["orders-1", "orders-2", "orders-3"]
+
+
+def test_the_roles_hold_what_the_templates_say(stack):
+    name = stack.outputs["OperatorRoleArn"].rsplit("/", 1)[1]
+    policies = stack.aws("iam", "list-role-policies", "--role-name", name)["PolicyNames"]
+    assert policies == ["see-databases"]
+    trust = stack.aws("iam", "get-role", "--role-name", name)["Role"]["AssumeRolePolicyDocument"]
+    assert trust["Statement"][0]["Principal"] == {"Service": "pods.eks.amazonaws.com"}
+
+
+def test_the_workers_secret_has_a_user_and_a_password_that_nobody_typed(stack):
+    secret = json.loads(stack.aws("secretsmanager", "get-secret-value", "--secret-id", stack.outputs["WorkerSecretArn"])["SecretString"])
+    assert secret["username"] == "durable_write" and len(secret["password"]) == 40 and secret["password"].isalnum()
+
+
+def test_the_manifest_and_the_values_are_yaml(stack):
+    manifest, values = (yaml.safe_load(stack.outputs[name]) for name in ("PipelineManifest", "HelmValues"))
+    assert manifest["spec"]["queue"] == {"name": "orders.fifo"} and manifest["spec"]["database"]["aurora"] == {"clusterIdentifier": "orders"}
+    assert values == {"clusterName": "prod", "aws": {"region": local.REGION}, "drills": {"enabled": True}}
+
+
+def test_the_dashboard_and_the_alarms_are_there(stack):
+    assert json.loads(stack.aws("cloudwatch", "get-dashboard", "--dashboard-name", f"durable-write-orders-{local.REGION}")["DashboardBody"])["widgets"]
+    alarms = {alarm["MetricName"] for alarm in stack.aws("cloudwatch", "describe-alarms")["MetricAlarms"]}
+    assert {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible", "WriteErrors", "TriggeredRules", "AuroraReplicaLagMaximum", "5XXError"} <= alarms
+
+
+def post(server, query, body, kind="application/json"):
+    """The status of a signed POST to the ingest, by the path that MiniStack has for it."""
+    api = server.outputs["IngestUrl"].split("//", 1)[1].split(".", 1)[0]
+    done = subprocess.run(
+        ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--aws-sigv4", f"aws:amz:{local.REGION}:execute-api", "--user", f"{local.ACCOUNT}:local",
+         "--header", f"content-type: {kind}", "--data-binary", body, f"{server.url}/restapis/{api}/v1/_user_request_/messages?{query}"],
+        capture_output=True, text=True, check=True,
+    )
+    return int(done.stdout)
+
+
+def test_the_ingest_puts_a_body_on_the_queue_byte_for_byte(stack):
+    body = '{"id": "a&MessageGroupId=other", "amount": 1.10, "text": "Grüße"}'
+    assert post(stack, "group=customer-1&deduplication=a-1", body) == 202
+    (message,) = receive(stack)
+    assert message["Body"] == body
+    assert message["Attributes"]["MessageGroupId"] == "customer-1" and message["Attributes"]["MessageDeduplicationId"] == "a-1"
+
+
+def test_the_ingest_refuses_what_is_no_json(stack):
+    assert post(stack, "group=g&deduplication=d", "<id>1</id>", "text/xml") == 415
+
+
+def test_the_ingest_says_no_when_the_queue_does(stack):
+    # SQS refuses a message without a group. (AWS would have refused it before: MiniStack checks no parameters.)
+    assert post(stack, "deduplication=d", '{"id": "x"}') in (400, 503)
+    assert receive(stack) == []
+
+
+def test_an_update_changes_the_queue_in_place(stack):
+    deploy(stack, stack.folder, RetentionSeconds=604800)
+    assert attributes(stack, "QueueUrl")["MessageRetentionPeriod"] == "604800"
+    deploy(stack, stack.folder)
+
+
+def test_validation_sends_one_message_and_misses_the_pipeline(stack):
+    done = stack.make("validate", stack.folder, STACK="estate")
+    said = done.stdout + done.stderr
+    assert "ok   the queue has its dead-letter queue" in said and "ok   the cluster is encrypted" in said, said
+    # There are no workers here, and it must notice.
+    assert "BAD  the message has left the queue" in said and done.returncode != 0
+    assert [message["Body"] for message in receive(stack) if "validate-" in message["Body"]]
+
+
+@pytest.mark.parametrize("kind", sorted(local.UNKNOWN_TYPES))
+def test_what_is_said_to_be_unknown_here_is_unknown(stack, kind):
+    """When MiniStack learns it, the list must be cut."""
+    template = json.dumps({"Resources": {"One": {"Type": kind, "Properties": {}}}})
+    name = kind.replace("::", "-")
+    try:
+        stack.aws("cloudformation", "create-stack", "--stack-name", name, "--template-body", template)
+    except RuntimeError as error:
+        assert "nsupported" in str(error) or kind in str(error)
+        return
+    events = stack.aws("cloudformation", "describe-stack-events", "--stack-name", name)["StackEvents"]
+    reasons = " ".join(event.get("ResourceStatusReason", "") for event in events)
+    assert "nsupported" in reasons or "not supported" in reasons, reasons
+
+
+def attributes(server, output):
+    return server.aws("sqs", "get-queue-attributes", "--queue-url", server.outputs[output], "--attribute-names", "All")["Attributes"]
+
+
+def receive(server):
+    """All messages that wait, taken away."""
+    url = server.outputs["QueueUrl"]
+    answer = server.aws("sqs", "receive-message", "--queue-url", url, "--wait-time-seconds", "0", "--max-number-of-messages", "10", "--attribute-names", "All")
+    for message in (found := (answer or {}).get("Messages", [])):
+        server.aws("sqs", "delete-message", "--queue-url", url, "--receipt-handle", message["ReceiptHandle"])
+    return found

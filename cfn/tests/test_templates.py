@@ -1,0 +1,285 @@
+"""What the templates promise: nothing hard-coded, nothing unused, nothing lost on deletion, and estates of every size."""
+
+import hashlib
+import json
+import re
+
+import pytest
+
+from estates import FULL, KINDS, SMALL, estate
+from template import FOLDER, NAMES, NESTED, Refused, Stack, load, walk
+
+KEPT = {
+    "AWS::RDS::DBCluster": "Snapshot",
+    "AWS::SQS::Queue": "RetainExceptOnCreate",
+}
+# What is read without any function naming it.
+FOR_PEOPLE_ALONE = {
+    ("network", "VpcId"), ("proxy", "SecurityGroupId"), ("proxy", "ReaderEndpoint"), ("queue", "DeadLetterQueueUrl"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_region_account_or_partition_is_hard_coded(name):
+    for path, value in walk(load(name)):
+        # Patterns tell what is allowed, and descriptions give examples.
+        if not isinstance(value, str) or path[-1] in ("AllowedPattern", "Description", "ConstraintDescription", "AlarmDescription"):
+            continue
+        assert not re.search(r"\b(af|ap|ca|cn|eu|il|me|mx|sa|us)-(gov-)?[a-z]+-\d", value), (path, value)
+        assert not re.search(r"(?<![0-9a-f])\d{12}(?![0-9a-f])", value), (path, value)
+        assert not re.search(r"\barn:(?!\$\{AWS::Partition\})", value.replace("role-arn:", "")), (path, value)
+        # Names of services in policies, and the annotation of EKS: the same in every commercial region.
+        endings = re.sub(r'"sts\.amazonaws\.com"|eks\.amazonaws\.com/role-arn|"(events|delivery\.logs)\.amazonaws\.com"', "", value)
+        assert not re.search(r"amazonaws\.com(?!$)", endings), (path, value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_resource_and_condition_that_is_named_exists_and_is_used(name):
+    template = load(name)
+    named, conditions = set(), set()
+    for path, value in walk({key: template[key] for key in template if key not in ("Metadata", "Parameters")}):
+        if isinstance(value, dict):
+            named |= {value["Ref"]} if "Ref" in value else set()
+            named |= {value["Fn::GetAtt"][0]} if "Fn::GetAtt" in value else set()
+            conditions |= {value["Fn::If"][0]} if "Fn::If" in value else set()
+            if isinstance(value.get("Condition"), str):
+                conditions.add(value["Condition"])
+            if "Fn::Sub" in value:
+                text, more = value["Fn::Sub"] if isinstance(value["Fn::Sub"], list) else (value["Fn::Sub"], {})
+                found = set(re.findall(r"\$\{([A-Za-z0-9:]+)[^}]*\}", text))
+                assert more.keys() <= found, f"{path}: a value that the text does not use"
+                named |= found - more.keys()
+    parameters, resources = template["Parameters"].keys(), template["Resources"].keys()
+    assert {one for one in named if "::" not in one} <= parameters | resources
+    assert parameters <= named, "a parameter that nothing uses"
+    assert conditions == template.get("Conditions", {}).keys()
+
+
+def test_every_output_of_a_nested_template_is_used_and_nothing_is_exported():
+    used = {
+        (value["Fn::GetAtt"][0].removesuffix("Stack").lower(), value["Fn::GetAtt"][1].removeprefix("Outputs."))
+        for _, value in walk(load("main"))
+        if isinstance(value, dict) and "Fn::GetAtt" in value
+    }
+    made = {(name, output) for name in NESTED for output in load(name)["Outputs"]}
+    assert used <= made
+    assert made - used <= FOR_PEOPLE_ALONE, "an output that nothing uses"
+    for name in NAMES:
+        assert not [path for path, _ in walk(load(name)) if "Export" in path or "Fn::ImportValue" in path]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_validated_described_and_in_a_group(name):
+    template = load(name)
+    grouped = [one for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"] for one in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+    for parameter, spec in template["Parameters"].items():
+        assert spec["Description"].endswith("."), parameter
+        typed = spec["Type"].startswith(("AWS::", "List<AWS::"))
+        assert typed or "ConstraintDescription" in spec or parameter == "Zones", f"{parameter} takes anything"
+        if not typed and "Default" in spec and parameter != "Zones":
+            Stack({"Parameters": {parameter: spec}, "Resources": {}, "Outputs": {}}, {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_password_is_asked_for(name):
+    for parameter, spec in load(name)["Parameters"].items():
+        assert not re.search(r"password|secret$|token", parameter, re.IGNORECASE) and "NoEcho" not in spec
+    for path, _ in walk(load(name)["Resources"]):
+        assert path[-1:] not in [("MasterUserPassword",), ("SecretString",), ("Value", "ApiKey")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_estate_of_each_kind_fits_together(kind):
+    stacks = estate(kind).all()
+    assert {"aurora", "queue", "access", "observability"} <= stacks.keys()
+    assert ("proxy" in stacks) == (KINDS[kind].get("Proxy") == "true")
+    assert ("network" in stacks) == (KINDS[kind].get("Network") == "New")
+
+
+@pytest.mark.parametrize("readers", range(4))
+def test_there_is_a_writer_and_as_many_readers_as_asked_for(readers):
+    stacks = estate("full", Readers=readers).all()
+    instances = stacks["aurora"].of_type("AWS::RDS::DBInstance")
+    assert len(instances) == 1 + readers
+    zones = [instance["Properties"]["AvailabilityZone"][-1] for instance in instances.values()]
+    assert zones == ["a", "b", "c", "a"][: 1 + readers]
+    assert ("Readers" in stacks["proxy"].resources) == (readers > 0)
+
+
+def test_in_a_region_with_two_zones_the_readers_take_turns():
+    instances = estate("two zones", Readers=3).all()["aurora"].of_type("AWS::RDS::DBInstance")
+    assert [instance["Properties"]["AvailabilityZone"][-1] for instance in instances.values()] == ["a", "b", "a", "a"]
+
+
+@pytest.mark.parametrize("instance_class", ["db.r7g.large", "db.r8g.2xlarge", "db.r6gd.16xlarge", "db.t4g.medium", "db.x2g.large", "db.r6i.large", "db.r7i.48xlarge", "db.r5.24xlarge", "db.t3.medium"])
+def test_graviton_and_x86_are_both_taken(instance_class):
+    for instance in estate("small", InstanceClass=instance_class).all()["aurora"].of_type("AWS::RDS::DBInstance").values():
+        assert instance["Properties"]["DBInstanceClass"] == instance_class
+
+
+REFUSED = [
+    {"Name": "Orders"}, {"Name": "orders-"}, {"Name": "a--b"}, {"Name": "o" * 41}, {"Name": ""},
+    {"Readers": "4"}, {"InstanceClass": "r7g.large"}, {"InstanceClass": "db.r7g.large; DROP"}, {"EngineVersion": "16"}, {"EngineVersion": "13.9"},
+    {"VpcId": ""}, {"SubnetIds": "subnet-00000000000000001"}, {"ClientSecurityGroupId": ""}, {"ClientCidr": "0.0.0.0/0"}, {"ClientCidr": "8.8.8.0/24"},
+    {"Proxy": "true"}, {"Identity": "IRSA"}, {"Authorization": "Cognito"}, {"PeerVpcId": "vpc-0123456789abcdef0"},
+    {"RetentionSeconds": "3600"}, {"MaxReceiveCount": "1"}, {"BackupRetentionDays": "0"}, {"DeletionProtection": "no"},
+    {"DrillNamespaces": "shop, billing"}, {"DrillNamespaces": "@some"}, {"DrillNamespaces": "shop  billing"}, {"KubernetesClusterName": ""},
+    {"DatabaseUser": "x; DROP"}, {"DatabaseUser": "Upper"}, {"KeyField": "a/b"}, {"AlarmEmail": "nobody"}, {"DemoDashboardUrl": "http://example.com"},
+]
+
+
+@pytest.mark.parametrize("more", REFUSED, ids=str)
+def test_what_cannot_work_is_refused_before_anything_is_made(more):
+    with pytest.raises(Refused):
+        # The nested templates are not asked: a refusal there would come after half an hour.
+        stack = load("main") | {"Resources": {}, "Outputs": {}}
+        Stack(stack, SMALL | more)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_holds_data_outlives_its_stack(name):
+    for logical, resource in load(name)["Resources"].items():
+        if resource["Type"] in KEPT:
+            assert resource["DeletionPolicy"] == KEPT[resource["Type"]], logical
+            assert resource["UpdateReplacePolicy"] in ("Snapshot", "Retain"), logical
+        # Without their key, snapshots and messages that were kept are noise.
+        if resource["Type"] == "AWS::KMS::Key" and name in ("aurora", "queue"):
+            assert resource["DeletionPolicy"] == "RetainExceptOnCreate" and resource["UpdateReplacePolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_database_is_protected_encrypted_and_reached_by_tls_and_iam(kind):
+    stack = estate(kind).all()["aurora"]
+    cluster = stack.resources["Cluster"]["Properties"]
+    assert cluster["DeletionProtection"] == "true"
+    assert cluster["StorageEncrypted"] is True and cluster["KmsKeyId"].startswith("arn:aws:kms:")
+    assert cluster["ManageMasterUserPassword"] is True and "MasterUserPassword" not in cluster
+    assert cluster["EnableIAMDatabaseAuthentication"] is True
+    assert int(cluster["BackupRetentionPeriod"]) >= 1 and cluster["CopyTagsToSnapshot"] is True
+    group = stack.resources["ParameterGroup"]["Properties"]
+    assert group["Family"] == "aurora-postgresql16"
+    assert group["Parameters"]["rds.force_ssl"] == "1"
+    for instance in stack.of_type("AWS::RDS::DBInstance").values():
+        assert instance["Properties"]["PubliclyAccessible"] is False
+        assert instance["Properties"]["EnablePerformanceInsights"] is True
+
+
+def test_the_proxy_takes_tls_and_iam_only():
+    proxy = estate("full").all()["proxy"].resources["Proxy"]["Properties"]
+    assert proxy["RequireTLS"] is True and proxy["DefaultAuthScheme"] == "IAM_AUTH" and "Auth" not in proxy
+
+
+def test_security_groups_let_in_named_clients_on_one_port_only():
+    for stack in estate("full").all().values():
+        rules = [rule for group in stack.of_type("AWS::EC2::SecurityGroup").values() for rule in group["Properties"]["SecurityGroupIngress"]]
+        rules += [rule["Properties"] for rule in stack.of_type("AWS::EC2::SecurityGroupIngress").values()]
+        for rule in rules:
+            assert (rule["IpProtocol"], rule["FromPort"], rule["ToPort"]) == ("tcp", 5432, 5432)
+            assert "SourceSecurityGroupId" in rule or rule["CidrIp"] == "10.0.0.0/16"
+
+
+@pytest.mark.parametrize("kind, suffix", [("full", ".fifo"), ("standard queue", "")])
+def test_the_queue_and_its_dead_letter_queue_are_of_one_kind_and_know_each_other(kind, suffix):
+    stack = estate(kind).all()["queue"]
+    queue, dead = (stack.resources[name]["Properties"] for name in ("Queue", "DeadLetterQueue"))
+    assert (queue["QueueName"], dead["QueueName"]) == (f"orders{suffix}", f"orders-dlq{suffix}")
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"].endswith(f":orders-dlq{suffix}")
+    assert dead["RedriveAllowPolicy"] == {"redrivePermission": "byQueue", "sourceQueueArns": [queue["RedrivePolicy"]["deadLetterTargetArn"].replace("-dlq", "")]}
+    assert queue.get("FifoThroughputLimit") == dead.get("FifoThroughputLimit") == ("perMessageGroupId" if suffix else None)
+    assert queue.get("ContentBasedDeduplication") in (False, None)
+
+
+def test_an_outage_cannot_spend_the_receives_of_a_message():
+    # AWS's guidance: 25 receives of 5 seconds. Here an outage spends one, and each is a minute at least.
+    queue = estate().all()["queue"].resources["Queue"]["Properties"]
+    assert int(queue["MaxReceiveCount"] if "MaxReceiveCount" in queue else queue["RedrivePolicy"]["maxReceiveCount"]) >= 5
+    assert queue["VisibilityTimeout"] >= 60
+
+
+def test_queues_are_always_encrypted():
+    for kind in ("small", "full"):
+        for queue in estate(kind).all()["queue"].of_type("AWS::SQS::Queue").values():
+            assert queue["Properties"].get("SqsManagedSseEnabled") is True or queue["Properties"]["KmsMasterKeyId"].startswith("arn:")
+
+
+def test_the_outputs_are_the_guidances_and_ours():
+    wanted = {"CloudWatchDashboardUrl", "DemoDashboardUrl", "QueueUrl", "IngestUrl", "PipelineManifest", "HelmValues"}
+    assert wanted <= estate("full").outputs.keys()
+    assert wanted - estate("small").outputs.keys() == {"DemoDashboardUrl"}
+    assert estate("full").outputs["DemoDashboardUrl"] == FULL["DemoDashboardUrl"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_dashboard_is_json_and_shows_what_there_is(kind):
+    stack = estate(kind).all()["observability"]
+    widgets = json.loads(stack.resources["Dashboard"]["Properties"]["DashboardBody"])["widgets"]
+    titles = " ".join(widget["properties"]["title"] for widget in widgets)
+    assert ("Proxy" in titles) == (KINDS[kind].get("Proxy") == "true")
+    assert ("Ingest" in titles) == (KINDS[kind].get("Ingest") != "false")
+    places = [(x, y) for widget in widgets for x in range(widget["x"], widget["x"] + widget["width"]) for y in range(widget["y"], widget["y"] + widget["height"])]
+    assert len(places) == len(set(places)), "widgets overlap"
+    assert "${" not in stack.resources["Dashboard"]["Properties"]["DashboardBody"]
+
+
+def test_there_is_an_alarm_for_each_way_to_fail_and_each_tells_people():
+    alarms = estate("full").all()["observability"].of_type("AWS::CloudWatch::Alarm")
+    assert alarms.keys() == {
+        "OldestMessage", "NearRetention", "DeadLetters", "DeadLettersNearEnd", "WriteErrorAlarm", "Failover", "ReplicaLag", "ProxyWaits", "ProxyUnavailable",
+        "IngestErrors",
+    }
+    assert all(alarm["Properties"]["AlarmActions"] for alarm in alarms.values())
+    small = estate("second of the cluster").all()["observability"].of_type("AWS::CloudWatch::Alarm")
+    assert alarms.keys() - small.keys() == {"ProxyWaits", "ProxyUnavailable", "IngestErrors"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_metrics_of_the_ingest_are_those_of_its_api_and_stage(kind):
+    stacks = estate(kind).all()
+    if "ingest" not in stacks:
+        return
+    alarm = stacks["observability"].resources["IngestErrors"]["Properties"]["Dimensions"]
+    api, stage = (stacks["ingest"].resources[name]["Properties"] for name in ("Api", "Stage"))
+    assert alarm == [{"Name": "ApiName", "Value": api["Name"]}, {"Name": "Stage", "Value": stage["StageName"]}]
+
+
+def test_a_message_is_taken_only_when_the_queue_has_confirmed_it():
+    integration = load("ingest")["Resources"]["Post"]["Properties"]["Integration"]
+    success, other = integration["IntegrationResponses"]
+    assert (success["SelectionPattern"], success["StatusCode"]) == ("200", "202")
+    assert "MessageId" in success["ResponseTemplates"]["application/json"] and "responseOverride.status = 503" in success["ResponseTemplates"]["application/json"]
+    assert "SelectionPattern" not in other and other["StatusCode"] == "503", "what matches no pattern must be no success"
+    overrides = re.findall(r"responseOverride\.status = (\d+)", json.dumps(integration))
+    assert all(int(status) >= 400 for status in overrides)
+    assert integration["PassthroughBehavior"] == "NEVER"
+
+
+def test_no_value_of_a_request_can_add_a_parameter_to_the_call_of_sqs():
+    for variant in load("ingest")["Resources"]["Post"]["Properties"]["Integration"]["RequestTemplates"]["application/json"]["Fn::If"][1:]:
+        fields = dict(part.split("=", 1) for part in variant.split("&"))
+        assert fields.pop("Action") == "SendMessage" and fields.pop("Version") == "2012-11-05"
+        assert {"MessageBody"} <= fields.keys() <= {"MessageBody", "MessageGroupId", "MessageDeduplicationId"}
+        assert all(re.fullmatch(r"\$util\.urlEncode\(\$input\.[^&=]+\)", value) for value in fields.values()), fields
+
+
+@pytest.mark.parametrize("authorization, kind, api_key", [("IAM", "AWS_IAM", False), ("ApiKey", "NONE", True), ("Cognito", "COGNITO_USER_POOLS", False)])
+def test_nobody_sends_without_authorisation(authorization, kind, api_key):
+    method = estate("cognito", Authorization=authorization).all()["ingest"].resources["Post"]["Properties"]
+    assert (method["AuthorizationType"], method["ApiKeyRequired"]) == (kind, api_key)
+    assert ("AuthorizerId" in method) == (kind == "COGNITO_USER_POOLS")
+
+
+def test_a_change_of_the_api_makes_a_new_deployment():
+    resources = load("ingest")["Resources"]
+    shaping = {name: resources[name] for name in ("Api", "Messages", "Validator", "Body", "Authorizer", "Post")}
+    expected = "Deployment" + hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:8]
+    found = {name[:-len(kind)] for kind in ("Iam", "ApiKey", "Cognito") for name in resources if name.startswith("Deployment") and name.endswith(kind)}
+    assert found == {expected}, f"the API has changed, so its deployments must be renamed: sed --in-place s/{min(found)}/{expected}/ {FOLDER}/ingest.yaml"
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_the_main_template_and_the_nested_ones_agree_on_shared_parameters(name):
+    main, nested = load("main")["Parameters"], load(name)["Parameters"]
+    for parameter in (main.keys() & nested.keys()) - {"Name", "KeyField", "VpcId", "SubnetIds", "KubernetesClusterName", "RetentionSeconds"}:
+        for field in ("Default", "AllowedPattern", "AllowedValues", "MinValue", "MaxValue"):
+            assert main[parameter].get(field) == nested[parameter].get(field), (parameter, field)

@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Checks a deployed estate, and sends one message through it. Needs python3 and the AWS CLI ($AWS) with rights to read what the stack made; $MESSAGE
+may say another body. Ends with 0 when all is well, 1 when something is not."""
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+AWS = os.environ.get("AWS", "aws")
+# How long a message may take to be written.
+PATIENCE = float(os.environ.get("PATIENCE", 60))
+
+
+def aws(*words):
+    """What a command of the AWS CLI answers."""
+    done = subprocess.run([AWS, *words, "--output", "json"], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"aws {' '.join(words)}\n{done.stderr.strip()}")
+    return json.loads(done.stdout or "null")
+
+
+class Report:
+    def __init__(self):
+        self.bad = 0
+
+    def check(self, what, well, hint):
+        print(f"{'ok  ' if well else 'BAD '} {what}{'' if well else ': ' + hint}")
+        self.bad += not well
+
+    def say(self, what):
+        print(f"     {what}")
+
+
+def main():
+    if len(sys.argv) != 2:
+        raise SystemExit(f"usage: {sys.argv[0]} STACK")
+    report, stack = Report(), aws("cloudformation", "describe-stacks", "--stack-name", sys.argv[1])["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    report.check(f"the stack is {stack['StackStatus']}", stack["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), "deploy it again, or see its events")
+    report.check("the stack is protected from deletion", stack.get("EnableTerminationProtection"), "make -C cfn deploy protects it")
+    check_database(report, outputs)
+    check_queues(report, outputs)
+    if "IngestUrl" in outputs:
+        check_ingest(report, outputs["IngestUrl"])
+    send_one(report, outputs)
+    if report.bad:
+        raise SystemExit(f"{report.bad} checks failed")
+
+
+def check_database(report, outputs):
+    cluster = aws("rds", "describe-db-clusters", "--db-cluster-identifier", outputs["ClusterIdentifier"])["DBClusters"][0]
+    report.check(f"the cluster is {cluster['Status']}", cluster["Status"] == "available", "wait, or see its events")
+    report.check("the cluster is encrypted", cluster.get("StorageEncrypted"), "it was not made by this template")
+    report.check("the cluster takes logins by IAM", cluster.get("IAMDatabaseAuthenticationEnabled"), "somebody has switched it off")
+    report.check("the cluster is protected from deletion", cluster.get("DeletionProtection"), "set DeletionProtection to true")
+    report.check("the cluster keeps backups", cluster.get("BackupRetentionPeriod", 0) >= 1, "set BackupRetentionDays")
+    members = aws("rds", "describe-db-instances", "--filters", f"Name=db-cluster-id,Values={outputs['ClusterIdentifier']}")["DBInstances"]
+    poor = [member["DBInstanceIdentifier"] for member in members if member["DBInstanceStatus"] != "available"]
+    report.check(f"all {len(members)} instances are available", members and not poor, f"{', '.join(poor)} are not")
+    report.check("no instance is public", not any(member.get("PubliclyAccessible") for member in members), "somebody has opened one")
+    zones = {member.get("AvailabilityZone") for member in members}
+    report.check("the instances are in more than one zone", len(zones) > 1, f"all are in {zones}; a zone that is lost takes the cluster along, and a drill asks for a reader")
+
+
+def check_queues(report, outputs):
+    queue, dead = attributes(outputs["QueueUrl"]), attributes(outputs["DeadLetterQueueUrl"])
+    redrive = json.loads(queue.get("RedrivePolicy", "{}"))
+    report.check("the queue has its dead-letter queue", redrive.get("deadLetterTargetArn") == dead["QueueArn"], "somebody has changed the redrive policy")
+    for name, found in (("queue", queue), ("dead-letter queue", dead)):
+        report.check(f"the {name} is encrypted", found.get("SqsManagedSseEnabled") == "true" or found.get("KmsMasterKeyId"), "somebody has switched it off")
+        report.check(f"the {name} asks for TLS", "aws:SecureTransport" in found.get("Policy", ""), "somebody has changed its policy")
+    report.check("the queue keeps messages for four days at least", int(queue["MessageRetentionPeriod"]) >= 345600, "set RetentionSeconds")
+    waiting = int(dead["ApproximateNumberOfMessages"])
+    report.check("there are no dead letters", waiting == 0, f"{waiting}: each says why in the attribute durable-write")
+
+
+def check_ingest(report, url):
+    """A stranger must be turned away."""
+    request = urllib.request.Request(f"{url}?group=validate&deduplication=validate", data=b'{"id": "stranger"}', headers={"content-type": "application/json"})
+    try:
+        status = urllib.request.urlopen(request, timeout=30).status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    except OSError as error:
+        return report.check("the ingest answers", False, str(error))
+    report.check(f"the ingest turns strangers away ({status})", status in (401, 403), "anybody can send")
+
+
+def send_one(report, outputs):
+    """One message, by SQS: it must leave the queue, and not for the dead-letter queue."""
+    key = f"validate-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}" if hasattr(datetime, "UTC") else f"validate-{int(time.time())}"
+    body = os.environ.get("MESSAGE") or json.dumps({key_field(outputs): key})
+    fifo = ["--message-group-id", key, "--message-deduplication-id", key] if outputs["QueueUrl"].endswith(".fifo") else []
+    dead = int(attributes(outputs["DeadLetterQueueUrl"])["ApproximateNumberOfMessages"])
+    sent = aws("sqs", "send-message", "--queue-url", outputs["QueueUrl"], "--message-body", body, *fifo)
+    report.check(f"the queue has taken message {sent['MessageId']}", True, "")
+    report.say(body)
+    until = time.monotonic() + PATIENCE
+    while (left := waiting(outputs["QueueUrl"])) and time.monotonic() < until:
+        time.sleep(2)
+    report.check("the message has left the queue", not left, f"{left} are there after {PATIENCE} s; is the pipeline applied, and what do its conditions say?")
+    more = int(attributes(outputs["DeadLetterQueueUrl"])["ApproximateNumberOfMessages"]) - dead
+    report.check("it was not dead-lettered", more <= 0, "see the attribute durable-write of the dead letter; a table with more columns wants another MESSAGE")
+
+
+def key_field(outputs):
+    """The field of the body that the pipeline takes its key from."""
+    return outputs["PipelineManifest"].split("targetKey: {columns: [", 1)[1].split("]", 1)[0]
+
+
+def waiting(url):
+    found = attributes(url)
+    return int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesNotVisible"])
+
+
+def attributes(url):
+    return aws("sqs", "get-queue-attributes", "--queue-url", url, "--attribute-names", "All")["Attributes"]
+
+
+if __name__ == "__main__":
+    main()
