@@ -338,7 +338,7 @@ async fn a_status_that_meets_another_write_is_written_again() {
     look(&executor).await.unwrap();
     world.over();
     world.fails("status", Failure::Conflict);
-    look(&executor).await.unwrap_err();
+    assert!(look(&executor).await.unwrap().is_some(), "it is looked at again");
     look(&executor).await.unwrap();
     assert_eq!(world.ending().0, Some(Verdict::Pass));
 }

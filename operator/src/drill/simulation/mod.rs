@@ -46,7 +46,7 @@ impl Kills {
 
 #[test]
 fn whenever_processes_are_killed_each_drill_calls_once_at_most_and_ends_with_a_true_verdict() {
-    let (first, seeds) = (number("DRILL_SEED", 0), number("DRILL_SEEDS", 80));
+    let (first, seeds) = (number("DRILL_SEED", 0), number("DRILL_SEEDS", 120));
     let (mut kills, mut verdicts) = (Kills::default(), BTreeMap::<String, usize>::new());
     for seed in first..first + seeds {
         match in_its_own_time(history(seed)) {
@@ -60,7 +60,7 @@ fn whenever_processes_are_killed_each_drill_calls_once_at_most_and_ends_with_a_t
         }
     }
     println!("{seeds} histories, {} kills at {} points; {verdicts:?}", kills.count(), kills.0.len());
-    if seeds >= 80 {
+    if seeds >= 120 {
         assert!(kills.count() >= LEAST, "only {} kills", kills.count());
         for ending in
             ["Pass/ObjectivesMet", "Fail/PreviousWriterPromoted", "Error/FailoverRefused", "Error/TriggerUnknown", "Error/NoFailoverSeen"]

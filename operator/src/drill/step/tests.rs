@@ -254,15 +254,6 @@ fn an_outage_of_the_pipeline_that_has_just_begun_is_waited_for_and_triggers_noth
 }
 
 #[test]
-fn a_clock_that_is_set_ahead_is_no_deadline() {
-    let mut world = World::claimed(5);
-    world.now += SignedDuration::from_hours(1);
-    assert!(matches!(world.step(), Step::Observe(_, true)), "the probe is stopped: {:?}", world.step());
-    world.known.clock_step = 3_600_000;
-    assert!(matches!(world.step(), Step::Observe(_, false)), "{:?}", world.step());
-}
-
-#[test]
 fn a_probe_that_fails_before_the_claim_ends_the_drill() {
     let mut slow = World::probing(false);
     slow.now = second(300);
