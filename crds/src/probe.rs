@@ -168,10 +168,6 @@ pub struct ProbeResult {
     /// What became of the direct writes.
     #[serde(default)]
     pub direct_channel: Integrity,
-    /// Acknowledged messages that were not in the table when they were counted, while the queue still had a backlog: they may only be late, and
-    /// are not counted as lost.
-    #[serde(default)]
-    pub undrained: i64,
     /// Unknown writes that were found: not an error.
     #[serde(default)]
     pub recovered: i64,
@@ -187,9 +183,6 @@ pub struct ProbeResult {
     /// By how much the dead-letter queue grew, of whatever messages; absent when it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_growth: Option<i64>,
-    /// Acknowledged probe messages that are not in the table while the dead-letter queue grew: a part of the lost and the undrained.
-    #[serde(default)]
-    pub dead_lettered: i64,
     /// Begins of direct writes that came late by more than their interval, since the baseline was steady.
     #[serde(default)]
     pub missed_ticks: u64,

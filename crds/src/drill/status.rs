@@ -281,7 +281,7 @@ pub struct Integrity {
     pub unexpected: i64,
     /// Found only after the deadline of the drain.
     pub late: i64,
-    /// Confirmed and not found while messages were still in the queue: neither lost nor written yet.
+    /// Confirmed and not found while the queue still had a backlog: they may only be late, and are not counted as lost.
     #[serde(default)]
     pub undrained: i64,
 }

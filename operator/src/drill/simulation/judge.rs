@@ -52,7 +52,8 @@ fn lie(state: &State, evidence: &Evidence) -> Option<String> {
     let claim = state.claims.iter().find(|claim| claim.nonce == evidence.claim.nonce)?;
     let happened = claim.fate == Some(Fate::ToTarget);
     let refused = matches!(claim.fate, None | Some(Fate::Refused | Fate::Lost | Fate::Nothing));
-    let denied = [reasons::TRIGGER_UNKNOWN, reasons::REFUSED, reasons::NO_FAILOVER_SEEN].contains(&evidence.reason.as_str());
+    let denials = [reasons::TRIGGER_UNKNOWN, reasons::NOT_CALLED, reasons::REFUSED, reasons::NO_FAILOVER_SEEN];
+    let denied = denials.contains(&evidence.reason.as_str());
     let lie = match evidence.verdict {
         Verdict::Pass => !happened,
         Verdict::Fail => refused,

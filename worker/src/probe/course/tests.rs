@@ -273,7 +273,7 @@ fn absent(world: &mut World, depths: &[i64]) -> (i64, i64) {
     let (queue, direct) = (world.course.queue.tally().end(), world.course.direct.tally().end());
     let counts = Counts { queue, direct, queue_gap: None, total: 0, instances: Vec::new() };
     let result = result::completed(&world.course, counts, Clock::start());
-    (result.queue_channel.lost, result.undrained)
+    (result.queue_channel.lost, result.queue_channel.undrained)
 }
 
 #[tokio::test]
