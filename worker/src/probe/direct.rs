@@ -134,7 +134,7 @@ async fn attempt(way: &Way, known: Option<&str>, seq: i64, trace: &mut Trace) ->
         let connection = match said {
             Ok(Some(connection)) => connection,
             said => {
-                let silent = matches!(&said, Err(_) if ended.saturating_sub(asked) >= Duration::from_millis(ATTEMPT_MILLISECONDS));
+                let silent = said.is_err() && ended.saturating_sub(asked) >= Duration::from_millis(ATTEMPT_MILLISECONDS);
                 trace.refusals.push(Refusal { server, asked, ended, silent });
                 last = said.err().or(last);
                 continue;
