@@ -133,7 +133,7 @@ def templates(folder):
     """A copy of this folder's commands and templates, as far as MiniStack knows them."""
     for name in NAMES:
         (folder / f"{name}.yaml").write_text(json.dumps(without(load(name))))
-    for name in ("Makefile", "validate.py", "delete.sh", "tests/requirements"):
+    for name in ("Makefile", "database.py", "validate.py", "delete.sh", "tests/requirements"):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(FOLDER / name)

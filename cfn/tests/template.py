@@ -98,7 +98,7 @@ class Stack:
             raise refuse
         if spec["Type"] == "Number" and not spec.get("MinValue", float("-inf")) <= float(value) <= spec.get("MaxValue", float("inf")):
             raise refuse
-        if spec["Type"].startswith(("List<", "CommaDelimitedList")):
+        if spec["Type"].startswith("List<"):
             return value.split(",")
         if spec["Type"].startswith("AWS::") and not value:
             raise refuse

@@ -66,8 +66,16 @@ def test_the_workers_secret_has_a_user_and_a_password_that_nobody_typed(stack):
     assert secret["username"] == "durable_write" and len(secret["password"]) == 40 and secret["password"].isalnum()
 
 
+def test_the_workers_credentials_become_sql_and_a_secret(stack):
+    password = json.loads(stack.aws("secretsmanager", "get-secret-value", "--secret-id", stack.outputs["WorkerSecretArn"])["SecretString"])["password"]
+    made = json.loads(stack.make("secret", stack.folder, STACK="estate").stdout)
+    assert made["metadata"] == {"name": "orders-db", "namespace": "shop"} and made["stringData"] == {"username": "durable_write", "password": password}
+    text = stack.make("sql", stack.folder, STACK="estate").stdout
+    assert "ALTER ROLE durable_write LOGIN PASSWORD 'SCRAM-SHA-256$" in text and password not in text
+
+
 def test_the_manifest_and_the_values_are_yaml(stack):
-    manifest, values = (yaml.safe_load(stack.outputs[name]) for name in ("PipelineManifest", "HelmValues"))
+    manifest, values = (yaml.safe_load(stack.make("output", stack.folder, STACK="estate", NAME=name).stdout) for name in ("PipelineManifest", "HelmValues"))
     assert manifest["spec"]["queue"] == {"name": "orders.fifo"} and manifest["spec"]["database"]["aurora"] == {"clusterIdentifier": "orders"}
     assert values == {"clusterName": "prod", "aws": {"region": local.REGION}, "drills": {"enabled": True}}
 
