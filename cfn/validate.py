@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Checks a deployed estate, and sends one message through it. Needs python3 and the AWS CLI ($AWS) with rights to read what the stack made; $MESSAGE
-may say another body. Ends with 0 when all is well, 1 when something is not."""
+may say another body, $PATIENCE how many seconds it may take. Ends with 0 when all is well, 1 when something is not."""
 
 import datetime
 import json
@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 AWS = os.environ.get("AWS", "aws")
-# How long a message may take to be written.
+# How many seconds a message may take to be written.
 PATIENCE = float(os.environ.get("PATIENCE", 60))
 
 
@@ -102,8 +102,8 @@ def send_one(report, outputs):
     report.say(body)
     until = time.monotonic() + PATIENCE
     while (left := waiting(outputs["QueueUrl"])) and time.monotonic() < until:
-        time.sleep(2)
-    report.check("the message has left the queue", not left, f"{left} are there after {PATIENCE} s; is the pipeline applied, and what do its conditions say?")
+        time.sleep(1)
+    report.check("the message has left the queue", not left, f"{left} are there after {PATIENCE:.0f} s; is the pipeline applied, and what do its conditions say?")
     more = int(attributes(outputs["DeadLetterQueueUrl"])["ApproximateNumberOfMessages"]) - dead
     report.check("it was not dead-lettered", more <= 0, "see the attribute durable-write of the dead letter; a table with more columns wants another MESSAGE")
 

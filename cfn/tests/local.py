@@ -8,6 +8,8 @@ import subprocess
 import time
 import urllib.request
 
+import boto3
+
 from template import FOLDER, NAMES, load
 
 ACCOUNT, REGION = "111122223333", "eu-central-2"
@@ -98,7 +100,7 @@ class MiniStack:
         program.chmod(0o755)
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
             "AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": self.url, "AWS_EC2_METADATA_DISABLED": "true", "AWS_PAGER": "", "HOME": str(folder), "AWS": str(program),
+            "AWS_ENDPOINT_URL": self.url, "AWS_EC2_METADATA_DISABLED": "true", "AWS_PAGER": "", "PATIENCE": "1", "HOME": str(folder), "AWS": str(program),
         }
         self.wait()
 
@@ -112,12 +114,9 @@ class MiniStack:
                     raise RuntimeError(self.log.read_text()[-2000:])
                 time.sleep(0.1)
 
-    def aws(self, *words):
-        """What a command of the AWS CLI answers."""
-        done = subprocess.run([self.environment["AWS"], *words, "--output", "json"], env=self.environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"aws {' '.join(words[:2])}: {done.stderr}")
-        return json.loads(done.stdout or "null")
+    def client(self, service):
+        """A client of that service. The AWS CLI is slow to start: it is for what the Makefile does."""
+        return boto3.client(service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=ACCOUNT, aws_secret_access_key="local")
 
     def make(self, target, folder, **variables):
         """A target of the Makefile, on the templates in that folder."""
@@ -133,7 +132,7 @@ def templates(folder):
     """A copy of this folder's commands and templates, as far as MiniStack knows them."""
     for name in NAMES:
         (folder / f"{name}.yaml").write_text(json.dumps(without(load(name))))
-    for name in ("Makefile", "validate.py", "delete.sh", "tests/requirements"):
+    for name in ("Makefile", "database.py", "validate.py", "delete.sh", "tests/requirements"):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(FOLDER / name)

@@ -98,10 +98,10 @@ class Stack:
             raise refuse
         if spec["Type"] == "Number" and not spec.get("MinValue", float("-inf")) <= float(value) <= spec.get("MaxValue", float("inf")):
             raise refuse
-        if spec["Type"].startswith(("List<", "CommaDelimitedList")):
-            return value.split(",")
-        if spec["Type"].startswith("AWS::") and not value:
+        if "AWS::" in spec["Type"] and not value:
             raise refuse
+        if spec["Type"].startswith("List<"):
+            return value.split(",")
         return value
 
     def condition(self, name):
