@@ -9,9 +9,15 @@ CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 IMAGE ?= localhost/durable-write:dev
 # Tests wait more than they work.
 TEST_THREADS ?= 4
+CARGO_TEST := RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
+TESTS := $(basename $(notdir $(wildcard */tests/*.rs tests/suites/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard */tests/*/main.rs)))
+# Those that wait longest run beside the others. What measures time runs alone.
+LONG := end_to_end readme
+ALONE := probe
+named = $(addprefix --test ,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tools build lint test soak bench image crds down clean
+.PHONY: help demo tools build lint test test-long test-others soak bench image crds down clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,10 +26,20 @@ demo: build ## All of it at work: 3,000 messages and a failover (first time 20 t
 	$(TESTBED) demo $(if $(ADDRESS),--address $(ADDRESS) --image $(IMAGE))
 
 test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time 45 minutes, later 15)
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
+	$(CARGO_TEST) --no-run --quiet
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-long test-others
+	$(CARGO_TEST) $(call named,$(ALONE))
 
-soak: tools ## Thirty failovers under load, of the database alone and with workers (about 4 minutes)
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --test aurora --test worker --test probe -- --ignored
+test-long:
+	$(CARGO_TEST) $(call named,$(LONG))
+
+test-others:
+	$(CARGO_TEST) --lib --bins $(call named,$(filter-out $(LONG) $(ALONE),$(TESTS)))
+	$(MAKE) -C cfn test
+
+soak: tools ## Thirty failovers each of the database, under workers and under a probe; thousands of kills of the operator (about 20 minutes)
+	$(CARGO_TEST) $(call named,aurora worker probe) -- --ignored
+	DRILL_SEEDS=3000 $(CARGO_TEST) --lib -- drill::simulation
 
 lint: $(CARGO_DENY) ## Format, clippy, and licences and sources of dependencies
 	cargo fmt --all --check
@@ -36,10 +52,11 @@ tools: build ## Install and build what the testbed needs (first time 10 to 25 mi
 build: ## Build all, for development
 	$(BUILD)
 
-bench: build ## Measure drains beside a rival, and failovers (first time 15 minutes, later 6); tables and JSON
+bench: build ## Measure drains beside a rival, failovers, and what a drill costs (first time 15 minutes, later 7); tables and JSON
 	cargo build --release -p durable-write-worker
 	$(TESTBED) bench drain
 	$(TESTBED) bench failover
+	$(TESTBED) bench drill
 
 image: build ## Build the release image into target/image.tar (first time 15 minutes); IMAGE=name:tag
 	cargo build --release -p durable-write-operator -p durable-write-worker
