@@ -162,7 +162,8 @@ mod tests {
     fn probe(number: usize) -> Message {
         let drill = "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned();
         // Of drills that are over and of some that are not.
-        let mark = ProbeMark { drill, seq: i64::try_from(number).unwrap() + 1, expires: if number % 2 == 0 { 0 } else { i64::MAX } };
+        let mark =
+            ProbeMark { drill, seq: i64::try_from(number).unwrap() + 1, expires: if number.is_multiple_of(2) { 0 } else { i64::MAX } };
         let value = AttributeValue::Text(mark.attribute());
         let attribute = MessageAttribute { data_type: "String".to_owned(), value };
         let body = serde_json::to_string(&ProbeBody { durable_write_probe: mark }).unwrap();
