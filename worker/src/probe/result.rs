@@ -54,9 +54,8 @@ pub(super) fn seen(course: &Course, clock: Clock) -> ProbeResult {
     let now = clock.now();
     let span = course.found(now).or_else(|| course.gaps.so_far());
     let recovered = span.and_then(|span| span.recovered.as_ref()).map(|good| good.received);
-    let in_gap = span
-        .filter(|_| course.ready.is_some())
-        .map_or(0, |span| course.queue.begun_between(span.last_good_sent, recovered.unwrap_or(now)));
+    let in_gap =
+        span.filter(|_| course.ready.is_some()).map_or(0, |span| course.queue.begun_between(span.last_good_sent, recovered.unwrap_or(now)));
     let (missed_ticks, missed_ticks_in_gap) = course.missed(span);
     let before = course.clocks_before.get(course.plan.writer.as_str()).map(|offset| shown(&course.plan.writer, *offset));
     let after = course.gaps.last_instance().and_then(|name| Some(shown(name, *course.clocks_after.get(name)?)));
