@@ -111,7 +111,11 @@ impl<'g> Drill<'g> {
     pub async fn ends(&self, verdict: Verdict, reason: &str) -> FailoverDrillStatus {
         let status = self.concluded().await;
         let complete = status.conditions.iter().find(|condition| condition.type_ == "Complete").unwrap();
-        assert_eq!((status.verdict, complete.reason.as_str()), (Some(verdict), reason), "{}: {status:#?}", self.name);
+        if (status.verdict, complete.reason.as_str()) != (Some(verdict), reason) {
+            let truth = self.ground.aurora().timeline();
+            let log = self.ground.cluster().kubectl(["logs", "--namespace", &self.namespace, &format!("{}-probe", self.name)]).await;
+            panic!("{} is not {verdict}/{reason}: {status:#?}\n{:#?}\n{}", self.name, truth.last(), log.unwrap_or_default());
+        }
         assert!(!complete.message.is_empty(), "{}", self.name);
         if status.evidence.is_some() {
             let evidence = self.evidence().await;
@@ -125,6 +129,8 @@ impl<'g> Drill<'g> {
     pub async fn has_recovered(&self) {
         let path = format!("/api/v1/namespaces/{}/pods/{}-probe:{HTTP_PORT}/proxy/state", self.namespace, self.name);
         until(&format!("the probe of {} to see the recovery", self.name), async || {
+            let status = self.object().await.status.unwrap_or_default();
+            assert!(status.verdict.is_none(), "{}: {status:#?}", self.name);
             let state: ProbeState = serde_json::from_str(&self.ground.cluster().kubectl(["get", "--raw", &path]).await?)?;
             ensure!(state.stage == "Recovered", "it is in the stage {}", state.stage);
             Ok(())
@@ -135,6 +141,8 @@ impl<'g> Drill<'g> {
     /// Waits until the claim is made, which is right before the call.
     pub async fn claimed(&self) -> Claim {
         until(&format!("drill {} to be claimed", self.name), async || {
+            let status = self.object().await.status.unwrap_or_default();
+            assert!(status.verdict != Some(Verdict::Error), "{}: {status:#?}", self.name);
             let map = self.config_maps.get(&evidence::config_map_name(&self.name)).await?;
             let claim = map.data.as_ref().and_then(|data| data.get(evidence::CLAIM_KEY)).context("no claim in it")?;
             Ok(serde_json::from_str(claim)?)

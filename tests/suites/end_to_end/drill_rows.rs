@@ -32,7 +32,9 @@ async fn change_rows(ground: &Ground, statement: &'static str) {
 async fn a_row_is_removed(ground: &Ground, orders: &Pipeline<'_>) {
     let drill = Drill::create(orders, "removed", json!({"load": {"coolDown": "6s"}})).await;
     drill.is_in(Phase::Recovering).await;
-    let delete = "DELETE FROM durable_write.probe WHERE ctid = (SELECT ctid FROM durable_write.probe ORDER BY at DESC LIMIT 1)";
+    // One that the probe has seen: for a younger one it would wait.
+    let delete = "DELETE FROM durable_write.probe WHERE ctid = \
+                  (SELECT ctid FROM durable_write.probe WHERE at < now() - interval '3 s' ORDER BY at DESC LIMIT 1)";
     change_rows(ground, delete).await;
     let status = drill.ends(Verdict::Fail, reasons::OBJECTIVE_MISSED).await;
     assert_eq!(status.integrity.as_ref().unwrap().lost, 1);

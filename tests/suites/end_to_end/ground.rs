@@ -16,7 +16,7 @@ use durable_write_testbed::proxy::http::HttpFaultProxy;
 use durable_write_testbed::scratch::Scratch;
 use durable_write_testbed::wait;
 use futures::future::try_join_all;
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
@@ -239,6 +239,16 @@ impl Ground {
             aurora.instance_proxy(&instance.name).unwrap().heal().await;
         }
         aurora.cluster_proxy().heal().await;
+        if self.lane.is_some() {
+            self.close_drills().await;
+        }
+    }
+
+    /// Closes the claims of probes that were killed.
+    pub async fn close_drills(&self) {
+        let mut database = self.database().await.unwrap();
+        sqlx::query("UPDATE durable_write.drill SET closed = now() WHERE closed IS NULL").execute(&mut database).await.unwrap();
+        database.close().await.unwrap();
     }
 }
 

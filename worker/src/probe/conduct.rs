@@ -29,6 +29,8 @@ use crate::queue::{Depth, Queue};
 const DECIDE_EVERY: Duration = Duration::from_millis(100);
 /// How long the writer and the queue may take to answer for the first time, and the writer for the last time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the cluster may take to be given free: a pod that is stopped has 10 s.
+const CLOSING: Duration = Duration::from_secs(8);
 /// So many sends are under way at the most: a queue that hangs must not cost memory without end.
 const MOST_SENDS: usize = 1024;
 /// Beyond its deadline a drill needs this for its drain's late look and its count.
@@ -119,11 +121,20 @@ impl Ground {
 
     /// Gives the cluster free; if that does not work, its claim runs out by itself.
     pub(super) async fn close(&self) {
-        let close = async {
+        let once = async || {
             let mut writer = self.servers()?.writer(None).await?;
             tables::close(&mut writer, &self.plan.drill).await
         };
-        if let Err(problem) = timeout(tables::QUESTION, close).await.unwrap_or_else(|_| Err(no_answer())) {
+        let close = async {
+            loop {
+                match once().await {
+                    // A probe is stopped in the midst of a failover as well: an open claim would keep the next drill away.
+                    Err(problem) if problem.reason == reasons::DATABASE_OUTAGE => sleep(LOOK_EVERY).await,
+                    closed => return closed,
+                }
+            }
+        };
+        if let Err(problem) = timeout(CLOSING, close).await.unwrap_or_else(|_| Err(no_answer())) {
             tracing::warn!(%problem, "the drill's row in durable_write.drill was not closed; it runs out by itself");
         }
     }
