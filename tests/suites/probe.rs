@@ -1,5 +1,6 @@
 //! The probe's process beside real workers, a real PostgreSQL cluster that fails over, and a real SQS server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(clippy::cast_precision_loss, reason = "milliseconds of tests are small numbers")]
 
 #[path = "probe/accuracy.rs"]
 mod accuracy;
