@@ -10,14 +10,9 @@ IMAGE ?= localhost/durable-write:dev
 # Tests wait more than they work.
 TEST_THREADS ?= 4
 CARGO_TEST := RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
-TESTS := $(basename $(notdir $(wildcard */tests/*.rs tests/suites/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard */tests/*/main.rs)))
-# Those that wait longest run beside the others. What measures time runs alone.
-LONG := end_to_end readme
-ALONE := probe
-named = $(addprefix --test ,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tools build lint test test-long test-others soak bench image crds down clean
+.PHONY: help demo tools build lint test soak bench image crds down clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,20 +20,12 @@ help: ## List these targets
 demo: build ## All of it at work: 3,000 messages and a failover (first time 20 to 40 minutes, later 2); for a cluster of yours: KUBECONFIG=file IMAGE=name:tag ADDRESS=ours
 	$(TESTBED) demo $(if $(ADDRESS),--address $(ADDRESS) --image $(IMAGE))
 
-test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time 45 minutes, later 15)
-	$(CARGO_TEST) --no-run --quiet
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-long test-others
-	$(CARGO_TEST) $(call named,$(ALONE))
-
-test-long:
-	$(CARGO_TEST) $(call named,$(LONG))
-
-test-others:
-	$(CARGO_TEST) --lib --bins $(call named,$(filter-out $(LONG) $(ALONE),$(TESTS)))
+test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time an hour, later half an hour)
 	$(MAKE) -C cfn test
+	$(CARGO_TEST)
 
 soak: tools ## Thirty failovers each of the database, under workers and under a probe; thousands of kills of the operator (about 20 minutes)
-	$(CARGO_TEST) $(call named,aurora worker probe) -- --ignored
+	$(CARGO_TEST) --test aurora --test worker --test probe -- --ignored
 	DRILL_SEEDS=3000 $(CARGO_TEST) --lib -- drill::simulation
 
 lint: $(CARGO_DENY) ## Format, clippy, and licences and sources of dependencies

@@ -8,7 +8,7 @@ use durable_write_crds::FailoverDrill;
 use durable_write_crds::conditions::{drill_reasons as reasons, drill_types};
 use durable_write_crds::drill::{Criterion, Phase, Verdict};
 use durable_write_crds::evidence::{Call, CallOutcome, Claim, Evidence};
-use durable_write_crds::probe::ProbeOutcome;
+use durable_write_crds::probe::{Gap, ProbeOutcome};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
@@ -322,7 +322,9 @@ fn after_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, claim:
     }
     let end = probe.and_then(|probe| probe.end.as_ref());
     if let Some(Ok(result)) = end.map(|end| &end.result) {
-        if !fate.seen && result.gap.is_none() {
+        // Writes that stood still and went on on the old writer are no failover that anybody has seen, unless one was accepted.
+        let stayed = |gap: &Gap| call.outcome != CallOutcome::Accepted && gap.writer_after.as_ref() == Some(&claim.writer);
+        if !fate.seen && result.gap.as_ref().is_none_or(stayed) {
             return stop(unseen(call, result.message.as_deref()));
         }
         if result.outcome != ProbeOutcome::Completed {

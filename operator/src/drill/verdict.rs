@@ -251,11 +251,11 @@ fn failover(measured: &Measured<'_>) -> Judged {
     let fail = |reason: &'static str, what: &str| judged("failover", target, what, CriterionResult::Fail).because(reason, what);
     let events = || in_window(measured).map(|event| &event.kind);
     let back = gap.is_some_and(|gap| gap.writer_after.as_ref() == Some(&measured.claim.writer)) && !measured.target_is_writer;
-    if events().any(|kind| *kind == EventKind::PreviousWriterPromoted) || (back && measured.call.outcome == CallOutcome::Accepted) {
-        return fail(reasons::PREVIOUS_WRITER_PROMOTED, "RDS promoted the previous writer again");
-    }
     if events().any(|kind| *kind == EventKind::Failed) {
         return fail(reasons::FAILOVER_FAILED, "RDS says that the failover failed");
+    }
+    if events().any(|kind| *kind == EventKind::PreviousWriterPromoted) || (back && measured.call.outcome == CallOutcome::Accepted) {
+        return fail(reasons::PREVIOUS_WRITER_PROMOTED, "RDS promoted the previous writer again");
     }
     match gap.and_then(|gap| gap.writer_after.as_deref()) {
         Some(after) if after != measured.claim.target => another(format!("{after} took the writes, which is not the target")),

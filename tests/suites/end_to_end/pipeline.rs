@@ -101,10 +101,11 @@ impl<'g> Pipeline<'g> {
 
     /// Waits until the status says that rows can be written now. It is made from what workers said up to 10 s ago.
     pub async fn flows(&self) {
-        until(&format!("{} to be Ready and Flowing", self.name), async || {
+        until(&format!("{} to be Ready, Flowing and at rest", self.name), async || {
             let conditions = self.object().await.status.unwrap_or_default().conditions;
             let is_true = |type_| conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True");
-            ensure!(is_true("Ready") && is_true("Flowing"), "{conditions:?}");
+            let at_rest = conditions.iter().any(|condition| condition.type_ == "Reconciling" && condition.status == "False");
+            ensure!(is_true("Ready") && is_true("Flowing") && at_rest, "{conditions:?}");
             Ok(())
         })
         .await;

@@ -29,6 +29,19 @@ fn after_a_restart_it_is_only_watched_and_unknown_comes_late() {
 }
 
 #[test]
+fn writes_that_stood_still_and_stayed_with_the_old_writer_are_nobodys_failover() {
+    let mut world = World::claimed(100);
+    let mut result = fixtures::result();
+    result.gap.as_mut().unwrap().writer_after = Some("payments-1".to_owned());
+    world.observed.probe = ProbeSeen::read(Some(fixtures::ended(&result)), &world.drill);
+    (world.known.call, world.known.since_claim) = (None, Some(SHOWS));
+    assert_eq!(ended(world.step()), (Verdict::Error, reasons::TRIGGER_UNKNOWN.to_owned()));
+    world.answered(CallOutcome::Accepted);
+    world.known.since_claim = Some(SHOWS);
+    assert_eq!(ended(world.step()), (Verdict::Fail, reasons::PREVIOUS_WRITER_PROMOTED.to_owned()));
+}
+
+#[test]
 fn endings_after_the_claim() {
     let table: [(Verdict, &str, Change); 5] = [
         (Verdict::Inconclusive, reasons::PROBE_LOST, |world| world.observed.probe = ProbeSeen::None),
