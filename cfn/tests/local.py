@@ -98,7 +98,7 @@ class MiniStack:
         program = folder / "aws"
         program.write_text(f'#!/bin/sh\nPYTHONPATH={tools}/awscli exec {tools}/venv/bin/python -m awscli "$@"\n')
         program.chmod(0o755)
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MAKE", "MFLAGS"))} | {
             "AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": self.url, "AWS_EC2_METADATA_DISABLED": "true", "AWS_PAGER": "", "PATIENCE": "1", "HOME": str(folder), "AWS": str(program),
         }
