@@ -8,6 +8,7 @@ use durable_write_crds::probe::{PLAN_VARIABLE, ProbePlan, RESULT_FILE};
 use durable_write_crds::{Duration, drill::Load};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Probe};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
@@ -84,7 +85,13 @@ fn metadata(drill: &FailoverDrill, pins: &Pins) -> Option<ObjectMeta> {
 fn container(worker: Container, plan: String) -> Container {
     let mut env = worker.env.unwrap_or_default();
     env.push(EnvVar { name: PLAN_VARIABLE.to_owned(), value: Some(plan), value_from: None });
+    let mut resources = worker.resources.unwrap_or_default();
+    // What measures time must not be starved by its neighbours. Where there is a limit, that is what is asked for.
+    if resources.limits.as_ref().is_none_or(|limits| !limits.contains_key("cpu")) {
+        resources.requests.get_or_insert_default().entry("cpu".to_owned()).or_insert_with(|| Quantity("100m".to_owned()));
+    }
     Container {
+        resources: Some(resources),
         name: CONTAINER.to_owned(),
         args: Some(["probe", "--mounts", layout::MOUNTS].map(str::to_owned).into()),
         env: Some(env),
@@ -141,6 +148,18 @@ mod tests {
     fn the_pod_of_the_probe() {
         let pod = pod(&fixtures::drill(), &fixtures::pins(), &settings(), fixtures::second(3)).unwrap();
         insta::assert_snapshot!(yaml(&pod));
+    }
+
+    #[test]
+    fn a_probe_asks_for_processor_time_unless_the_manifest_says_how_much() {
+        let asked = |resources: serde_json::Value| {
+            let worker = Container { resources: serde_json::from_value(resources).unwrap(), ..Container::default() };
+            let requests = container(worker, String::new()).resources.unwrap().requests;
+            requests.and_then(|requests| requests.get("cpu").cloned()).map(|cpu| cpu.0)
+        };
+        assert_eq!(asked(serde_json::json!({})).as_deref(), Some("100m"));
+        assert_eq!(asked(serde_json::json!({"requests": {"cpu": "1"}})).as_deref(), Some("1"));
+        assert_eq!(asked(serde_json::json!({"limits": {"cpu": "50m"}})), None, "a request is never above the limit");
     }
 
     #[test]

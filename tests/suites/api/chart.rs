@@ -135,7 +135,7 @@ fn every_policy_is_bound_and_denies() {
     let names: Vec<_> = policies.iter().map(|policy| &policy["metadata"]["name"]).collect();
     let bindings = of_kind(&objects, "ValidatingAdmissionPolicyBinding");
     assert_eq!(names, bindings.iter().map(|binding| &binding["spec"]["policyName"]).collect::<Vec<_>>());
-    assert_eq!(names.len(), 3);
+    assert_eq!(names.len(), 4);
     assert!(bindings.iter().all(|binding| binding["spec"]["validationActions"] == serde_json::json!(["Deny"])));
     assert!(policies.iter().all(|policy| policy["spec"]["failurePolicy"] == "Fail"));
     assert!(

@@ -43,6 +43,8 @@ impl<'g> Pipeline<'g> {
         let mut manifest = example().unwrap();
         merge(&mut manifest, &json!({"metadata": {"name": name}, "spec": {"queue": {"name": queue}}}));
         merge(&mut manifest, &json!({"spec": {"target": {"table": {"name": name.replace('-', "_")}}}}));
+        // Without a request a pod gets next to no processor on a machine that is busy.
+        merge(&mut manifest, &json!({"spec": {"workers": {"resources": {"requests": {"cpu": "50m"}}}}}));
         merge(&mut manifest, &json!({"spec": {"database": {"aurora": {"clusterIdentifier": ground.access().aurora}}}}));
         Self::new(ground, namespace, manifest, receives).await
     }

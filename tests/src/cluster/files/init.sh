@@ -24,6 +24,9 @@ for root in $(cgroups); do
   for file in cpuset.cpus cpuset.mems; do
     if [ -e "$root/$NAME/$file" ] && [ -e "$root/$file" ]; then cat "$root/$file" > "$root/$NAME/$file"; fi
   done
+  # All pods together would else weigh as much as one session of this machine, beside servers that they share with nobody elsewhere.
+  if [ -e "$root/$NAME/cpu.shares" ]; then echo 8192 > "$root/$NAME/cpu.shares"; fi
+  if [ -e "$root/$NAME/cpu.weight" ]; then echo 800 > "$root/$NAME/cpu.weight"; fi
 done
 
 ip link set lo up
