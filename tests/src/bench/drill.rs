@@ -74,7 +74,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn drain(ground: &Ground, name: &str, messages: u32, drilled: bool) -> anyhow::Result<Drain> {
     let (queue, dead_letters) = sqs::create_queue_with_dead_letters(&ground.client, name, 5).await?;
     ground.execute(&format!("TRUNCATE {TABLE}; CHECKPOINT")).await?;
-    let sent = Traffic::start(&ground.client, &Plan::new(&queue.url, "drill", messages.into())).finish().await?;
+    let plan = Plan { per_second: None, ..Plan::new(&queue.url, "drill", messages.into()) };
+    let sent = Traffic::start(&ground.client, &plan).finish().await?;
 
     let probe = if drilled { Some(ground.start_probe(&queue)?) } else { None };
     let mut worker = ground.start_worker(&queue, &ground.sqs.endpoint())?;
