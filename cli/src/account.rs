@@ -162,13 +162,8 @@ impl Account {
                 accept_side_milliseconds: probe.as_ref().map(|probe| probe.accept.longest_gap_milliseconds),
                 backlog_drained_milliseconds: probe.as_ref().and_then(|probe| probe.drained_milliseconds),
             },
-            integrity: probe.as_ref().map(|probe| sum(&probe.queue_channel, &probe.direct_channel)),
-            queue: probe.as_ref().map_or_else(DrillQueue::default, |probe| DrillQueue {
-                before: probe.depth.before,
-                peak: probe.depth.peak,
-                after: probe.depth.after,
-                dead_lettered_probes: probe.most_dead_lettered().filter(|most| *most == 0),
-            }),
+            integrity: probe.as_ref().map(ProbeResult::integrity),
+            queue: probe.as_ref().map_or_else(DrillQueue::default, ProbeResult::queue),
             instances: probe.iter().flat_map(|probe| &probe.instances).map(instance).collect(),
             conditions,
             evidence: Some(Details {
@@ -236,21 +231,6 @@ fn read(document: &str) -> anyhow::Result<Evidence> {
 /// Whether a stored claim is of this drill.
 fn claims(claim: &str, drill: &FailoverDrill) -> bool {
     serde_json::from_str::<Claim>(claim).is_ok_and(|claim| drill.metadata.uid.as_deref() == Some(claim.drill.uid.as_str()))
-}
-
-/// Both channels together.
-fn sum(one: &Integrity, other: &Integrity) -> Integrity {
-    Integrity {
-        sent: one.sent.saturating_add(other.sent),
-        acknowledged: one.acknowledged.saturating_add(other.acknowledged),
-        committed: one.committed.saturating_add(other.committed),
-        lost: one.lost.saturating_add(other.lost),
-        duplicated: one.duplicated.saturating_add(other.duplicated),
-        unknown: one.unknown.saturating_add(other.unknown),
-        unexpected: one.unexpected.saturating_add(other.unexpected),
-        late: one.late.saturating_add(other.late),
-        undrained: one.undrained.saturating_add(other.undrained),
-    }
 }
 
 fn instance(rows: &durable_write_crds::probe::InstanceRows) -> DrillInstance {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Duration;
-use crate::drill::{DirectPath, Integrity};
+use crate::drill::{DirectPath, DrillQueue, Integrity};
 
 /// The environment variable that holds the [`ProbePlan`], in JSON.
 pub const PLAN_VARIABLE: &str = "DURABLE_WRITE_PROBE_PLAN";
@@ -210,6 +210,34 @@ impl ProbeResult {
     pub fn most_dead_lettered(&self) -> Option<i64> {
         let missing = self.queue_channel.lost.saturating_add(self.queue_channel.undrained).max(0);
         if missing == 0 { Some(0) } else { self.dead_letter_growth.map(|growth| growth.clamp(0, missing)) }
+    }
+
+    /// Both channels together.
+    #[must_use]
+    pub fn integrity(&self) -> Integrity {
+        let (one, other) = (&self.queue_channel, &self.direct_channel);
+        Integrity {
+            sent: one.sent.saturating_add(other.sent),
+            acknowledged: one.acknowledged.saturating_add(other.acknowledged),
+            committed: one.committed.saturating_add(other.committed),
+            lost: one.lost.saturating_add(other.lost),
+            duplicated: one.duplicated.saturating_add(other.duplicated),
+            unknown: one.unknown.saturating_add(other.unknown),
+            unexpected: one.unexpected.saturating_add(other.unexpected),
+            late: one.late.saturating_add(other.late),
+            undrained: one.undrained.saturating_add(other.undrained),
+        }
+    }
+
+    /// The depths of the queue. Of dead letters only that there are none is certain: neither probe nor operator may look into their queue.
+    #[must_use]
+    pub fn queue(&self) -> DrillQueue {
+        DrillQueue {
+            before: self.depth.before,
+            peak: self.depth.peak,
+            after: self.depth.after,
+            dead_lettered_probes: self.most_dead_lettered().filter(|most| *most == 0),
+        }
     }
 }
 

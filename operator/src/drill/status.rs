@@ -3,8 +3,7 @@
 
 use durable_write_crds::conditions::{drill_reasons as reasons, drill_types, types};
 use durable_write_crds::drill::{
-    ClusterStatus, Criterion, DrillInstance, DrillQueue, EvidenceConfigMap, EvidenceReference, Integrity, Phase, Recovery, RoleStatus,
-    Verdict,
+    ClusterStatus, Criterion, DrillInstance, EvidenceConfigMap, EvidenceReference, Phase, Recovery, RoleStatus, Verdict,
 };
 use durable_write_crds::evidence::{CallOutcome, Evidence, config_map_name};
 use durable_write_crds::probe::ProbeResult;
@@ -146,8 +145,8 @@ pub(super) fn concluded(drill: &FailoverDrill, evidence: &Evidence, digest: &str
         roles_after: whole_seconds(evidence.roles_after.clone()),
         timeline: evidence.timeline.clone(),
         recovery: Some(recovery(evidence)),
-        integrity: probe.map(integrity),
-        queue: probe.map(queue),
+        integrity: probe.map(ProbeResult::integrity),
+        queue: probe.map(ProbeResult::queue),
         instances: probe.map(instances).unwrap_or_default(),
         criteria: evidence.criteria.iter().cloned().map(fitting).collect(),
         evidence: Some(EvidenceReference {
@@ -269,27 +268,6 @@ fn summary(lower: i64, upper: Option<i64>) -> String {
 }
 
 /// As long as a status takes; the evidence has all of it.
-fn integrity(probe: &ProbeResult) -> Integrity {
-    let (a, b) = (&probe.queue_channel, &probe.direct_channel);
-    Integrity {
-        sent: a.sent + b.sent,
-        acknowledged: a.acknowledged + b.acknowledged,
-        committed: a.committed + b.committed,
-        lost: a.lost + b.lost,
-        duplicated: a.duplicated + b.duplicated,
-        unknown: a.unknown + b.unknown,
-        unexpected: a.unexpected + b.unexpected,
-        late: a.late + b.late,
-        undrained: a.undrained + b.undrained,
-    }
-}
-
-fn queue(probe: &ProbeResult) -> DrillQueue {
-    // Only that there are none is certain: the operator may not look into that queue.
-    let none = probe.most_dead_lettered().filter(|most| *most == 0);
-    DrillQueue { before: probe.depth.before, peak: probe.depth.peak, after: probe.depth.after, dead_lettered_probes: none }
-}
-
 fn instances(probe: &ProbeResult) -> Vec<DrillInstance> {
     let mut instances: Vec<DrillInstance> = Vec::new();
     for shown in &probe.instances {

@@ -1,5 +1,7 @@
 //! What a status says of a drill that runs, of figures that are not known, and of texts that are too long.
 
+use durable_write_crds::drill::DrillQueue;
+
 use super::*;
 use crate::drill::fixtures::millisecond;
 use crate::drill::step::error;
@@ -77,11 +79,11 @@ fn a_running_drill_shows_its_queue_and_the_roles_once_the_writer_has_changed() {
 #[test]
 fn dead_letters_that_are_not_known_are_not_said_to_be_none() {
     let mut result = fixtures::result();
-    assert_eq!(queue(&result).dead_lettered_probes, Some(0));
+    assert_eq!(result.queue().dead_lettered_probes, Some(0));
     (result.queue_channel.lost, result.dead_letter_growth) = (1, Some(4));
-    assert_eq!(queue(&result).dead_lettered_probes, None);
+    assert_eq!(result.queue().dead_lettered_probes, None);
     result.dead_letter_growth = None;
-    assert_eq!(queue(&result).dead_lettered_probes, None);
+    assert_eq!(result.queue().dead_lettered_probes, None);
 }
 
 #[test]
