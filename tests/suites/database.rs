@@ -4,6 +4,7 @@
 
 mod database {
     mod check;
+    mod connection;
     mod statement;
     mod support;
     mod table;

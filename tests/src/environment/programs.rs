@@ -1,7 +1,9 @@
 //! The image of operator and worker, from the programs as this checkout builds them.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
@@ -12,6 +14,8 @@ use crate::{image, tools};
 const REPOSITORY: &str = "localhost/durable-write";
 /// The operator is what the image runs by itself.
 const PROGRAMS: [&str; 2] = ["durable-write-operator", "durable-write-worker"];
+/// Nobody loads an image this long after it was made.
+const OLD: Duration = Duration::from_secs(3600);
 
 /// An image with operator and worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +38,19 @@ impl Image {
         let programs = build_programs()?;
         let mut hash = Sha256::new();
         for program in &programs {
-            hash.update(std::fs::read(program).with_context(|| format!("read {}", program.display()))?);
+            hash.update(fs::read(program).with_context(|| format!("read {}", program.display()))?);
         }
         let tag: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         let folder = tools::cache()?.join("images");
         let archive = folder.join(format!("{tag}.tar"));
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        // Suites that run side by side want the same one.
+        let lock = File::create(folder.join("lock"))?;
+        lock.lock()?;
         if !archive.exists() {
             let step = Step::begin("making the image", "10 seconds");
             tools::apt(&["buildah"])?;
-            forget_others(&folder)?;
+            forget_old(&folder)?;
             let places = PROGRAMS.map(|name| format!("/usr/bin/{name}"));
             let files: Vec<_> = programs.iter().map(PathBuf::as_path).zip(places.iter().map(String::as_str)).collect();
             image::build(&format!("{REPOSITORY}:{tag}"), &files, &archive)?;
@@ -71,12 +79,16 @@ impl Image {
     }
 }
 
-/// Images of programs that are no more.
-fn forget_others(folder: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("remove {}", folder.display())),
-        _ => Ok(()),
+/// Removes images of programs that are no more, but for young ones: another checkout may be about to load its own.
+fn forget_old(folder: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, age) = (entry.path(), entry.metadata()?.modified()?.elapsed().unwrap_or_default());
+        if age > OLD && path.extension().is_some_and(|extension| extension == "tar") {
+            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
     }
+    Ok(())
 }
 
 /// Builds the whole workspace as the Makefile does, so that nothing is compiled twice, into the folder that this program is in.

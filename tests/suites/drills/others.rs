@@ -3,8 +3,6 @@
 use durable_write_crds::conditions::drill_reasons as reasons;
 use durable_write_crds::drill::Verdict;
 use durable_write_testbed::environment::{RELEASE, open_to};
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use serde_json::json;
 
 use crate::drill::Drill;
@@ -60,7 +58,7 @@ async fn nobody_drills_a_cluster_that_is_not_opened_to_the_namespace_or_without_
         let drill = Drill::create(&orders, name, json!({})).await;
         drill.ends(Verdict::Error, reasons::NOT_OPENED).await;
         assert!(drill.config_maps.get_opt(&durable_write_crds::evidence::config_map_name(name)).await.unwrap().is_none());
-        assert!(Api::<Pod>::get_opt(&orders.api(), &format!("{name}-probe")).await.unwrap().is_none(), "a probe was started");
+        assert!(drill.probe().await.is_none(), "a probe was started");
     }
     assert_eq!(ground.aurora().failover_calls().received, before);
     who_may_drill_in_one_namespace_may_not_in_another(&ground, &orders).await;

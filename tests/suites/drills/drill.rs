@@ -8,8 +8,8 @@ use durable_write_crds::probe::ProbeState;
 use durable_write_crds::{FailoverDrill, FailoverDrillStatus};
 use durable_write_testbed::environment::merge;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::Api;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::ground::{Ground, until};
@@ -22,6 +22,7 @@ pub struct Drill<'g> {
     pub name: String,
     drills: Api<FailoverDrill>,
     pub config_maps: Api<ConfigMap>,
+    pods: Api<Pod>,
 }
 
 impl<'g> Drill<'g> {
@@ -42,6 +43,7 @@ impl<'g> Drill<'g> {
             name: name.to_owned(),
             drills: pipeline.api(),
             config_maps: pipeline.api(),
+            pods: pipeline.api(),
         };
         let metadata = json!({"name": name});
         let object = json!({"apiVersion": "durablewrite.dev/v1alpha1", "kind": "FailoverDrill", "metadata": metadata, "spec": spec});
@@ -69,6 +71,12 @@ impl<'g> Drill<'g> {
 
     pub async fn delete(&self) {
         self.ground.kubectl(&["--namespace", &self.namespace, "delete", "drill", &self.name]).await;
+    }
+
+    /// Asks for its end, as `kubectl dw drill abort` does.
+    pub async fn abort(&self) {
+        let patch = json!({"spec": {"abort": true}});
+        self.drills.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
     pub async fn object(&self) -> FailoverDrill {
@@ -123,6 +131,21 @@ impl<'g> Drill<'g> {
             eprintln!("· {} of {}: {}", self.name, self.namespace, course(&evidence));
         }
         status
+    }
+
+    /// Its probe's pod, if there is one.
+    pub async fn probe(&self) -> Option<Pod> {
+        self.pods.get_opt(&format!("{}-probe", self.name)).await.unwrap()
+    }
+
+    /// Waits until its probe is gone or has ended.
+    pub async fn has_no_probe(&self) {
+        until(&format!("the probe of {} to end", self.name), async || {
+            let phase = self.probe().await.and_then(|pod| pod.status?.phase);
+            ensure!(phase.as_deref().is_none_or(|phase| phase == "Succeeded" || phase == "Failed"), "{phase:?}");
+            Ok(())
+        })
+        .await;
     }
 
     /// Waits until its probe has seen writes come back for good.

@@ -20,6 +20,8 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
+use crate::{LANES, PLACES};
+
 /// How long something may take that takes seconds, on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(90);
 
@@ -105,11 +107,6 @@ pub async fn drill_grounds() -> [Ground; LANES] {
     grounds
 }
 
-/// Most of the time of a test is waiting; more load than that of two is too much for two cores, whose probes then miss their ticks.
-const PLACES: u32 = 2;
-/// How many drills run at a time, as a cluster has one at a time.
-pub const LANES: usize = 4;
-
 async fn take(places: u32, drills: bool) -> Ground {
     static FREE: Semaphore = Semaphore::const_new(PLACES as usize);
     let shared = shared().await;
@@ -127,7 +124,7 @@ async fn shared() -> Arc<Shared> {
     }
     // Proxies and servers are tasks: they must not end with the runtime of the test that happens to start them.
     let starting = tokio::task::spawn_blocking(|| {
-        let (runtime, folder) = (Runtime::new()?, Scratch::new("end-to-end")?);
+        let (runtime, folder) = (Runtime::new()?, Scratch::new("whole")?);
         let parts = runtime.block_on(start(folder.path().to_owned()))?;
         anyhow::Ok(Shared { parts, runtime: Some(runtime), _folder: folder })
     });

@@ -1,6 +1,6 @@
-//! The operator in drills: killed at every boundary of a phase, before the claim, between claim and call, before and after the call's effect;
-//! with replies that are lost, with a clock that is set, and with another operator beside it. Each drill calls for at most one failover and
-//! ends with a true verdict.
+//! The operator in drills: killed at every boundary of a phase and again in its successor's first look, and before and after the effects of
+//! the claim and of the call, which makes 22 points; with replies that are lost, with a clock that is set, with an API server that is away,
+//! and with another operator beside it. Each drill calls for at most one failover and ends with a true verdict.
 
 use anyhow::ensure;
 use durable_write_crds::conditions::drill_reasons as reasons;
@@ -9,12 +9,14 @@ use durable_write_testbed::proxy::http::{Calls, Extent, HttpFault};
 use futures::future::join_all;
 use serde_json::json;
 
+use crate::LANES;
 use crate::drill::{Drill, criterion};
-use crate::ground::{LANES, drill_grounds, until};
+use crate::ground::{drill_grounds, until};
 use crate::host_operator::HostOperator;
 use crate::pipeline::Pipeline;
 
 const CALL: &str = "FailoverDBCluster";
+const LOOK: &str = "DescribeDBClusters";
 const NAMESPACES: [&str; LANES] = ["kills-1", "kills-2", "kills-3", "kills-4"];
 
 #[tokio::test]
@@ -39,6 +41,7 @@ async fn whatever_befalls_the_operator_a_drill_calls_once_at_most_and_ends_truly
     };
     tokio::join!(unknown, known);
     the_clock_is_set(&lanes[0], &operator).await;
+    the_api_server_is_away(&lanes[1], &mut operator).await;
     operator.stop().await;
     for (ground, namespace) in grounds.iter().zip(NAMESPACES) {
         ground.leave(namespace).await;
@@ -73,6 +76,19 @@ impl<'g> Lane<'g> {
 
     fn calls(&self) -> Calls {
         self.orders.ground.aurora().rds_proxy().calls(CALL)
+    }
+
+    /// Kills the operator, and then its successor in the midst of its first look.
+    async fn kill_with_its_successor(&self, operator: &mut HostOperator<'_>) {
+        let looks = || self.orders.ground.aurora().rds_proxy().calls(LOOK).received;
+        operator.kill();
+        let before = looks();
+        until("the successor to look at the cluster", async || {
+            ensure!(looks() > before, "it has not");
+            Ok(())
+        })
+        .await;
+        operator.kill();
     }
 }
 
@@ -109,16 +125,16 @@ async fn killed_at_every_phase(lanes: &[Lane<'_>; LANES], operator: &mut HostOpe
     let mut runs = vec![lanes[0].drill("phases").await];
     for (number, phase) in [Phase::Pending, Phase::Preflight, Phase::Baseline, Phase::Triggering].into_iter().enumerate() {
         runs[0].drill.is_in(phase).await;
-        operator.kill();
+        lanes[0].kill_with_its_successor(operator).await;
         if let Some(lane) = lanes.get(number + 1) {
             runs.push(lane.drill("somewhere").await);
         }
     }
     runs[0].drill.claimed().await;
-    operator.kill();
+    lanes[0].kill_with_its_successor(operator).await;
     for phase in [Phase::FailingOver, Phase::Recovering, Phase::Draining, Phase::Concluded] {
         runs[0].drill.is_in(phase).await;
-        operator.kill();
+        lanes[0].kill_with_its_successor(operator).await;
     }
     join_all(runs.into_iter().map(Run::ends_truly)).await;
 }
@@ -183,4 +199,16 @@ async fn the_clock_is_set(lane: &Lane<'_>, operator: &HostOperator<'_>) {
     operator.set_clock(0);
     assert_eq!(criterion(&status, "clocks"), CriterionResult::Inconclusive);
     assert_eq!(run.called(), 1);
+}
+
+/// From the call until the probe has ended: it measures by itself, and its result waits in its pod.
+async fn the_api_server_is_away(lane: &Lane<'_>, operator: &mut HostOperator<'_>) {
+    let run = lane.drill("api-away").await;
+    run.drill.claimed().await;
+    operator.kubernetes().place("*", HttpFault::RequestLost, Extent::UntilCleared);
+    run.drill.has_no_probe().await;
+    operator.kubernetes().clear();
+    // It has ended when it could not renew its lease; a kubelet would start it anew.
+    operator.kill();
+    run.passes().await;
 }
