@@ -5,6 +5,7 @@
 mod database {
     mod check;
     mod connection;
+    mod iam;
     mod statement;
     mod support;
     mod table;
