@@ -49,3 +49,19 @@ KINDS = {
 def estate(kind="small", **more):
     """An estate of that kind, with other parameters in place of some."""
     return Stack(load("main"), KINDS[kind] | more)
+
+# What each nested template asks for when it stands alone, beside what the ones before it put out under the same name.
+ALONE = {
+    "network": {},
+    "queue": {"Name": "alone"},
+    "aurora": {"Name": "alone", "InstanceZones": "eu-central-2a,eu-central-2b,eu-central-2c", "ClientCidr": "10.0.0.0/16"},
+    "proxy": {"Name": "alone", "ClientCidr": "10.0.0.0/16", "ReaderEndpoint": "true", "ClusterSecurityGroupId": SMALL["ClientSecurityGroupId"]},
+    "ingest": {"Name": "alone"},
+    "access": {"Name": "alone", "KubernetesClusterName": "prod"},
+    "observability": {"Name": "alone"},
+}
+
+
+def alone(name, outputs):
+    """The parameters of a nested template that stands alone."""
+    return {parameter: outputs[parameter] for parameter in load(name)["Parameters"] if parameter in outputs} | ALONE[name]

@@ -134,18 +134,64 @@ class MiniStack:
         words += [f"{name}={value}" for name, value in variables.items()]
         return subprocess.run(words, env=self.environment | (environment or {}), input=stdin, capture_output=True, text=True)
 
-    def deploy(self, stack, parameters):
-        """An estate, and its outputs."""
-        done = self.make("deploy", STACK=stack, PARAMETERS=parameters)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:] + self.logs()
-        (found,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-        return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
-
     def stop(self):
         for process in self.processes:
             process.terminate()
         for process in self.processes:
             process.wait()
+
+
+class Estate:
+    """An estate that `make deploy` has made, and its outputs."""
+
+    def __init__(self, server, stack, parameters):
+        self.server, self.stack = server, stack
+        done = self.deploy(" ".join(f"{name}='{value}'" for name, value in parameters.items()))
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:] + server.logs()
+        (found,) = server.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+        # What MiniStack's RDS knows and its CloudFormation does not ask it for.
+        group = next(group["DBClusterParameterGroupName"] for group in self.rds.describe_db_cluster_parameter_groups()["DBClusterParameterGroups"]
+                     if group["Description"] == f"Aurora cluster {parameters['Name']}")
+        self.rds.modify_db_cluster(DBClusterIdentifier=parameters["Name"], DBClusterParameterGroupName=group)
+
+    @property
+    def rds(self):
+        return self.server.client("rds")
+
+    def make(self, target, **more):
+        return self.server.make(target, STACK=self.stack, **more)
+
+    def deploy(self, parameters):
+        return self.make("deploy", PARAMETERS=parameters)
+
+    def output(self, name):
+        """An output as `make output` prints it."""
+        return self.make("output", NAME=name).stdout
+
+    def attributes(self, output):
+        """The attributes of a queue that is called so among the outputs."""
+        return self.server.client("sqs").get_queue_attributes(QueueUrl=self.outputs[output], AttributeNames=["All"])["Attributes"]
+
+    def receive(self, output="QueueUrl"):
+        """All messages that wait there, taken away."""
+        sqs, url, taken = self.server.client("sqs"), self.outputs[output], []
+        names = {"AttributeNames": ["All"], "MessageAttributeNames": ["All"]}
+        while found := sqs.receive_message(QueueUrl=url, WaitTimeSeconds=0, MaxNumberOfMessages=10, **names).get("Messages", []):
+            taken += found
+            for message in found:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return taken
+
+    def post(self, query, body, kind="application/json"):
+        """The status of a signed POST to the ingest, by the path that MiniStack has for it."""
+        api = self.outputs["IngestUrl"].split("//", 1)[1].split(".", 1)[0]
+        done = subprocess.run(
+            ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--aws-sigv4", f"aws:amz:{REGION}:execute-api", "--user", f"{ACCOUNT}:local",
+             "--header", f"content-type: {kind}", "--data-binary", body, f"{self.server.url}/restapis/{api}/v1/_user_request_/messages?{query}"],
+            capture_output=True, text=True, check=True,
+        )
+        return int(done.stdout)
 
 
 def free_port():

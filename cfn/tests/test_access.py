@@ -207,7 +207,18 @@ def test_a_role_is_taken_only_by_its_own_service_account(kind, action, principal
     assert policy.allowed(statements, action, context=context, principal=principal) is expected
 
 
-@pytest.mark.parametrize("role, namespace, account", [("OperatorRole", "durable-write-system", "durable-write"), ("ProducerRole", "web", "checkout")])
+ACCOUNTS = [("OperatorRole", "durable-write-system", "durable-write"), ("ProducerRole", "web", "checkout")]
+
+
+@pytest.mark.parametrize("role, namespace, account", ACCOUNTS)
+def test_operator_and_producers_have_accounts_of_their_own_by_irsa(role, namespace, account):
+    trust = policy.trust(estate("irsa").all()["access"], role)
+    theirs = TOKEN | {"oidc.example.com/id/ABCD:sub": f"system:serviceaccount:{namespace}:{account}"}
+    assert policy.allowed(trust, "sts:AssumeRoleWithWebIdentity", context=theirs, principal=PROVIDER)
+    assert not policy.allowed(trust, "sts:AssumeRoleWithWebIdentity", context=TOKEN, principal=PROVIDER)
+
+
+@pytest.mark.parametrize("role, namespace, account", ACCOUNTS)
 def test_operator_and_producers_have_accounts_of_their_own(role, namespace, account):
     stack = estate("full").all()["access"]
     theirs = POD | {"aws:RequestTag/kubernetes-namespace": namespace, "aws:RequestTag/kubernetes-service-account": account}

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from estates import FULL, KINDS, SMALL, estate
+from estates import ALONE, FULL, KINDS, SMALL, alone, estate
 from template import FOLDER, NAMES, NESTED, Refused, Stack, load, walk
 
 KEPT = {
@@ -93,6 +93,13 @@ def test_an_estate_of_each_kind_fits_together(kind):
     assert {"aurora", "queue", "access", "observability"} <= stacks.keys()
     assert ("proxy" in stacks) == (KINDS[kind].get("Proxy") == "true")
     assert ("network" in stacks) == (KINDS[kind].get("Network") == "New")
+
+
+def test_the_nested_templates_stand_alone_one_after_the_other():
+    outputs = {}
+    for name in ALONE:
+        outputs |= Stack(load(name), alone(name, outputs)).outputs
+    assert ALONE.keys() == set(NESTED)
 
 
 @pytest.mark.parametrize("readers", range(4))
