@@ -215,39 +215,6 @@ def test_the_outputs_are_the_guidances_and_ours():
     assert estate("full").outputs["DemoDashboardUrl"] == FULL["DemoDashboardUrl"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_dashboard_is_json_and_shows_what_there_is(kind):
-    stack = estate(kind).all()["observability"]
-    widgets = json.loads(stack.resources["Dashboard"]["Properties"]["DashboardBody"])["widgets"]
-    titles = " ".join(widget["properties"]["title"] for widget in widgets)
-    assert ("Proxy" in titles) == (KINDS[kind].get("Proxy") == "true")
-    assert ("Ingest" in titles) == (KINDS[kind].get("Ingest") != "false")
-    places = [(x, y) for widget in widgets for x in range(widget["x"], widget["x"] + widget["width"]) for y in range(widget["y"], widget["y"] + widget["height"])]
-    assert len(places) == len(set(places)), "widgets overlap"
-    assert "${" not in stack.resources["Dashboard"]["Properties"]["DashboardBody"]
-
-
-def test_there_is_an_alarm_for_each_way_to_fail_and_each_tells_people():
-    alarms = estate("full").all()["observability"].of_type("AWS::CloudWatch::Alarm")
-    assert alarms.keys() == {
-        "OldestMessage", "NearRetention", "DeadLetters", "DeadLettersNearEnd", "WriteErrorAlarm", "Failover", "ReplicaLag", "ProxyWaits", "ProxyUnavailable",
-        "IngestErrors",
-    }
-    assert all(alarm["Properties"]["AlarmActions"] for alarm in alarms.values())
-    small = estate("second of the cluster").all()["observability"].of_type("AWS::CloudWatch::Alarm")
-    assert alarms.keys() - small.keys() == {"ProxyWaits", "ProxyUnavailable", "IngestErrors"}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_metrics_of_the_ingest_are_those_of_its_api_and_stage(kind):
-    stacks = estate(kind).all()
-    if "ingest" not in stacks:
-        return
-    alarm = stacks["observability"].resources["IngestErrors"]["Properties"]["Dimensions"]
-    api, stage = (stacks["ingest"].resources[name]["Properties"] for name in ("Api", "Stage"))
-    assert alarm == [{"Name": "ApiName", "Value": api["Name"]}, {"Name": "Stage", "Value": stage["StageName"]}]
-
-
 def test_a_message_is_taken_only_when_the_queue_has_confirmed_it():
     integration = load("ingest")["Resources"]["Post"]["Properties"]["Integration"]
     success, other = integration["IntegrationResponses"]
@@ -265,6 +232,26 @@ def test_no_value_of_a_request_can_add_a_parameter_to_the_call_of_sqs():
         assert fields.pop("Action") == "SendMessage" and fields.pop("Version") == "2012-11-05"
         assert {"MessageBody"} <= fields.keys() <= {"MessageBody", "MessageGroupId", "MessageDeduplicationId"}
         assert all(re.fullmatch(r"\$util\.urlEncode\(\$input\.[^&=]+\)", value) for value in fields.values()), fields
+
+
+def test_the_ingest_is_behind_waf_throttled_and_speaks_no_old_tls():
+    resources = estate().all()["ingest"].resources
+    assert resources["Api"]["Properties"]["SecurityPolicy"] == "SecurityPolicy_TLS13_1_2_2021_06"
+    assert resources["WebAclOfStage"]["Properties"]["ResourceArn"].endswith("/restapis/api0/stages/v1")
+    (settings,) = resources["Stage"]["Properties"]["MethodSettings"]
+    assert settings["ResourcePath"] == "/*" and int(settings["ThrottlingRateLimit"]) == 500 and int(settings["ThrottlingBurstLimit"]) == 1000
+    rules = {rule["Name"]: rule for rule in resources["WebAcl"]["Properties"]["Rules"]}
+    assert rules.keys() == {"requests-per-address", "bad-addresses", "bad-inputs", "common"}
+    assert rules["requests-per-address"]["Action"] == {"Block": {}} and all(rules[name]["OverrideAction"] == {"None": {}} for name in ("bad-addresses", "bad-inputs", "common"))
+
+
+def test_waf_counts_what_a_body_may_look_like_and_blocks_all_else():
+    rules = {rule["Name"]: rule for rule in estate().all()["ingest"].resources["WebAcl"]["Properties"]["Rules"]}
+    group = rules["common"]["Statement"]["ManagedRuleGroupStatement"]
+    counted = {override["Name"] for override in group["RuleActionOverrides"] if override["ActionToUse"] == {"Count": {}}}
+    # Those of the core rule set that look into the body (its documentation), and the one for callers without a name.
+    assert counted == {"SizeRestrictions_BODY", "EC2MetaDataSSRF_BODY", "GenericLFI_BODY", "GenericRFI_BODY", "CrossSiteScripting_BODY", "NoUserAgent_HEADER"}
+    assert "RuleActionOverrides" not in rules["bad-inputs"]["Statement"]["ManagedRuleGroupStatement"]
 
 
 @pytest.mark.parametrize("authorization, kind, api_key", [("IAM", "AWS_IAM", False), ("ApiKey", "NONE", True), ("Cognito", "COGNITO_USER_POOLS", False)])
