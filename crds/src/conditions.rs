@@ -119,6 +119,8 @@ pub mod reasons {
     pub const QUEUE_ACCESS_DENIED: &str = "QueueAccessDenied";
     /// No AWS credentials were found.
     pub const NO_AWS_CREDENTIALS: &str = "NoAwsCredentials";
+    /// No AWS region is set.
+    pub const NO_AWS_REGION: &str = "NoAwsRegion";
     /// SQS does not answer.
     pub const QUEUE_UNREACHABLE: &str = "QueueUnreachable";
 }

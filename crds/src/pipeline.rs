@@ -139,6 +139,7 @@ fn queue_name<'a>(name: Option<&'a str>, arn: Option<&'a str>) -> &'a str {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.aurora) != has(self.postgres)").message("exactly one of aurora and postgres must be set"))]
+#[x_kube(validation = Rule::new("!has(self.credentials.iam) || has(self.aurora)").message("database.credentials.iam: only Aurora takes logins by IAM; use secretRef with database.postgres"))]
 pub struct Database {
     /// An Aurora PostgreSQL cluster, found by the operator through the RDS API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,12 +180,27 @@ pub struct Postgres {
     pub instances: Vec<String>,
 }
 
-/// Who the workers are to the database.
+/// Who the workers are to the database: a user with a password, or one that Aurora knows by the workers' AWS identity.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.secretRef) != has(self.iam)").message("exactly one of secretRef and iam must be set"))]
 pub struct Credentials {
     /// A Secret of this namespace with the keys `username` and `password`. It is read again on each new connection.
-    pub secret_ref: SecretReference,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// IAM database authentication: each connection logs in with a token that the workers sign with their AWS identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iam: Option<IamCredentials>,
+}
+
+/// A user of the database that logs in by IAM.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct IamCredentials {
+    /// The database user. It must have the role `rds_iam`, and the workers' AWS identity the right `rds-db:connect` as this user.
+    // It also stands in a policy's resource, where a wildcard would give more.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.@$-]{1,63}$"), length(max = 63))]
+    pub username: String,
 }
 
 /// A Secret of the pipeline's namespace.

@@ -97,6 +97,9 @@ pub struct Topology {
     pub writer: String,
     /// Every instance.
     pub instances: Vec<TopologyInstance>,
+    /// The Aurora cluster's resource identifier (`cluster-…`), which policies for logins by IAM name; only there where logins are by IAM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_id: Option<String>,
 }
 
 /// One instance of the database.

@@ -163,6 +163,11 @@ fn what_may_change_can() {
     new.spec.target.columns.pop();
     new.validate_cel_update(&old).unwrap();
 
+    let old = example::<DurableWritePipeline>("orders.yaml");
+    let mut new = old.clone();
+    new.spec.database.credentials = example::<DurableWritePipeline>("payments.yaml").spec.database.credentials;
+    new.validate_cel_update(&old).unwrap();
+
     for old in [example::<FailoverDrill>("orders-1.yaml"), whole_drill()] {
         let mut new = old.clone();
         new.spec.abort = true;

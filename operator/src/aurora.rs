@@ -36,6 +36,8 @@ pub(crate) enum Lookup {
 pub(crate) struct Cluster {
     /// The cluster endpoint, `host:port`.
     pub(crate) endpoint: String,
+    /// Its resource identifier, `cluster-…`.
+    pub(crate) resource_id: Option<String>,
     /// The instances, by name.
     pub(crate) members: Vec<Member>,
 }
@@ -54,7 +56,11 @@ impl Cluster {
     /// What the workers are told. Roles are not in it, so that a failover changes nothing.
     pub(crate) fn topology(&self) -> Topology {
         let instance = |member: &Member| Some(TopologyInstance { name: member.name.clone(), endpoint: member.endpoint.clone()? });
-        Topology { writer: self.endpoint.clone(), instances: self.members.iter().filter_map(instance).collect() }
+        Topology {
+            writer: self.endpoint.clone(),
+            instances: self.members.iter().filter_map(instance).collect(),
+            resource_id: self.resource_id.clone(),
+        }
     }
 }
 
@@ -164,7 +170,8 @@ fn lookup(cluster: &DbCluster, instances: &HashMap<&str, &DbInstance>) -> Lookup
                 })
                 .collect();
             members.sort_by(|a, b| a.name.cmp(&b.name));
-            Lookup::Found(Cluster { endpoint: format!("{host}:{port}"), members })
+            let resource_id = cluster.db_cluster_resource_id().map(str::to_owned);
+            Lookup::Found(Cluster { endpoint: format!("{host}:{port}"), resource_id, members })
         }
         _ => Lookup::Unknown("the Aurora cluster has no endpoint yet: it is still being made".to_owned()),
     }
@@ -208,7 +215,7 @@ mod tests {
         let result = match (action, marker) {
             ("DescribeDBClusters", None) => {
                 "<DBClusters><DBCluster><DBClusterIdentifier>orders</DBClusterIdentifier><Engine>aurora-postgresql</Engine>\
-                 <Endpoint>orders.example</Endpoint><Port>5432</Port><DBClusterMembers>\
+                 <Endpoint>orders.example</Endpoint><Port>5432</Port><DbClusterResourceId>cluster-ABC</DbClusterResourceId><DBClusterMembers>\
                  <DBClusterMember><DBInstanceIdentifier>orders-2</DBInstanceIdentifier><IsClusterWriter>false</IsClusterWriter></DBClusterMember>\
                  <DBClusterMember><DBInstanceIdentifier>orders-1</DBInstanceIdentifier><IsClusterWriter>true</IsClusterWriter></DBClusterMember>\
                  </DBClusterMembers></DBCluster></DBClusters><Marker>next</Marker>"
@@ -234,7 +241,7 @@ mod tests {
             [("orders-1", true), ("orders-2", false)]
         );
         let topology = cluster.topology();
-        assert_eq!(topology.writer, "orders.example:5432");
+        assert_eq!((topology.writer.as_str(), topology.resource_id.as_deref()), ("orders.example:5432", Some("cluster-ABC")));
         assert_eq!(topology.instances, [TopologyInstance { name: "orders-1".to_owned(), endpoint: "orders-1.example:5432".to_owned() }]);
         assert_eq!(clusters.find("graph").await, Lookup::OtherEngine("neptune".to_owned()));
         assert_eq!(clusters.find("other").await, Lookup::Missing);

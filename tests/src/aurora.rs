@@ -9,6 +9,7 @@ mod control;
 mod event;
 mod failover;
 mod ground;
+mod iam;
 mod node;
 mod rds;
 mod region;
@@ -26,11 +27,13 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use rand::RngExt;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio::net::TcpListener;
 
 pub use self::behaviour::{Behaviour, FLAP, Outcome};
 pub use self::command::{Arguments, run};
 pub use self::event::{EventId, Telling};
 pub use self::failover::{Failover, FailoverCalls, Fault, Refused, Timing, Truth};
+pub use self::iam::AwsIdentity;
 pub use self::region::Region;
 
 use self::certificates::Certificates;
@@ -134,7 +137,8 @@ impl Aurora {
         let mut hosts: Vec<String> = options.listen.iter().map(ToString::to_string).collect();
         hosts.extend(["localhost".to_owned(), options.advertise.clone(), network.reader.to_string()]);
         let certificates = Certificates::create(folder.path(), hosts, user)?;
-        write_settings(folder.path(), &certificates, user)?;
+        let verifier = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen for tokens to verify")?;
+        write_settings(folder.path(), &nodes, &certificates, verifier.local_addr()?.port(), user)?;
         let data: Vec<_> = nodes.iter().map(|node| (node.data(), node.log())).collect();
         let copied = tokio::task::spawn_blocking(move || data.iter().try_for_each(|(data, log)| template::copy(&template, data, log)));
         copied.await??;
@@ -143,6 +147,7 @@ impl Aurora {
         ground::start_servers(&nodes, &password).await?;
         let listen = options.listen.clone();
         let cluster = assemble(options, version, nodes, network.reader).await?;
+        iam::serve(&cluster, verifier);
         let rds = Rds::start(&cluster, &listen).await?;
         Ok(Self { cluster, rds, certificates, password, folder })
     }
@@ -170,14 +175,14 @@ impl Aurora {
     /// `host:port` of the cluster endpoint, which leads to the writer.
     #[must_use]
     pub fn cluster_endpoint(&self) -> String {
-        format!("{}:{}", self.cluster.advertise, self.cluster.cluster_proxy.address().port())
+        self.cluster.cluster_endpoint()
     }
 
     /// `host:port` of the reader endpoint, which leads to the readers in turn. As in Aurora it has the port of the cluster endpoint, and
     /// therefore an address of its own, which only this machine can reach.
     #[must_use]
     pub fn reader_endpoint(&self) -> String {
-        format!("{}:{}", self.cluster.reader_address, self.cluster.reader_proxy.address().port())
+        self.cluster.reader_endpoint()
     }
 
     /// The URL of the RDS API, for `AWS_ENDPOINT_URL_RDS`. Any credentials will do.
@@ -214,6 +219,17 @@ impl Aurora {
     #[must_use]
     pub fn password(&self) -> &str {
         &self.password
+    }
+
+    /// Gives an AWS identity the right `rds-db:connect` as a user, who must have the role `rds_iam`.
+    pub fn allow_login(&self, identity: &AwsIdentity, username: &str) {
+        self.cluster.logins().allowed.push((identity.clone(), username.to_owned()));
+    }
+
+    /// Which tokens were refused so far, and why: `<instance>/<user>: …`.
+    #[must_use]
+    pub fn refused_logins(&self) -> Vec<String> {
+        self.cluster.logins().refused.clone()
     }
 
     /// How the superuser connects as a client does: to one of the endpoints (`host:port`), with TLS, verifying everything.

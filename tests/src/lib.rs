@@ -8,6 +8,7 @@ pub mod demo;
 pub mod environment;
 pub mod history;
 pub mod image;
+pub mod pod_identity;
 pub mod process;
 pub mod progress;
 pub mod proxy;

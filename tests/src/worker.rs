@@ -18,6 +18,7 @@ use nix::sys::signal::Signal;
 use rand::RngExt;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::pod_identity::PodIdentity;
 use crate::process::{Process, last_lines};
 use crate::scratch::Scratch;
 use crate::sqs;
@@ -106,9 +107,23 @@ impl Worker {
     /// # Errors
     /// The binary is missing or older than its sources, or it cannot be started.
     pub fn start(mounts: &Mounts, sqs_endpoint: &str) -> anyhow::Result<Self> {
+        Self::start_command(mounts, command(sqs_endpoint)?)
+    }
+
+    /// The same with the AWS identity that its pod is given.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub fn start_as(mounts: &Mounts, sqs_endpoint: &str, identity: &PodIdentity) -> anyhow::Result<Self> {
+        let mut command = command(sqs_endpoint)?;
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", identity.url());
+        Self::start_command(mounts, command)
+    }
+
+    fn start_command(mounts: &Mounts, mut command: Command) -> anyhow::Result<Self> {
         let folder = mounts.path();
         let address = free_address()?;
-        let mut command = command(sqs_endpoint)?;
         command.arg("run").arg(folder.join(layout::MANIFEST)).arg("--mounts").arg(folder).arg("--listen").arg(address.to_string());
         let topology = folder.join(layout::TOPOLOGY);
         if topology.exists() {

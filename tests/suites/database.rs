@@ -4,6 +4,7 @@
 
 mod database {
     mod check;
+    mod iam;
     mod statement;
     mod support;
     mod table;

@@ -7,6 +7,8 @@ mod bad_messages;
 mod failovers;
 #[path = "worker/ground.rs"]
 mod ground;
+#[path = "worker/iam.rs"]
+mod iam;
 #[path = "worker/lost_replies.rs"]
 mod lost_replies;
 #[path = "worker/memory.rs"]

@@ -9,16 +9,14 @@ use std::process::ExitCode;
 
 use aws_config::SdkConfig;
 use durable_write_crds::DurableWritePipeline;
-use sqlx::{ConnectOptions, PgConnection};
-use tokio::time::timeout;
 
-use crate::database::failure::failure;
-use crate::database::tls::{Credentials, Endpoint, connect_options};
+use crate::database::access::Access;
 use crate::manifest::{Files, ManifestError, Mounts};
 use crate::problem::Problem;
+use policy::DatabaseUser;
 
 /// A server that has not answered by then is taken for unreachable.
-const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What is looked at.
 #[derive(clap::Args, Clone, Debug)]
@@ -106,30 +104,13 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 pub async fn examine(pipeline: &DurableWritePipeline, mounts: &Mounts, aws: &SdkConfig, drills: bool) -> (Vec<Finding>, serde_json::Value) {
     let name = pipeline.metadata.name.as_deref().unwrap_or_default();
     let mut findings = vec![Finding::ok("manifest", format!("pipeline {name} obeys schema and rules"))];
+    let access = Access::new(name, &pipeline.spec.database, mounts, aws);
     let (database, (queue, facts)) =
-        tokio::join!(database::examine(name, &pipeline.spec, mounts, drills), queue::examine(aws, &pipeline.spec.queue));
+        tokio::join!(database::examine(&access, &pipeline.spec, drills), queue::examine(aws, &pipeline.spec.queue));
     findings.extend(database);
     findings.extend(queue);
-    (findings, policy::policy(&facts, drills))
-}
-
-/// Opens a connection to one server, as the workers do.
-pub(crate) async fn connect(
-    pipeline: &str,
-    database: &durable_write_crds::pipeline::Database,
-    endpoint: &Endpoint,
-    credentials: &Credentials,
-    authorities: &[u8],
-) -> Result<PgConnection, Problem> {
-    let options = connect_options(pipeline, database, endpoint, credentials, authorities);
-    match timeout(CONNECT_DEADLINE, options.connect()).await {
-        Ok(connection) => connection.map_err(|error| failure(&error).problem),
-        Err(_) => Err(Problem::new(
-            durable_write_crds::conditions::reasons::DATABASE_OUTAGE,
-            "database",
-            format!("no answer within {} s: look at the address, security groups and network policies", CONNECT_DEADLINE.as_secs()),
-        )),
-    }
+    let user = DatabaseUser::of(&pipeline.spec, &access, aws);
+    (findings, policy::policy(&facts, user.as_ref(), drills))
 }
 
 fn print(findings: &[Finding]) -> ExitCode {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use durable_write_crds::layout;
+use durable_write_worker::database::access::Access;
 use durable_write_worker::database::writer::Postgres;
 use durable_write_worker::decode::Decoder;
 use durable_write_worker::engine::{Engine, Settings};
@@ -85,9 +86,11 @@ async fn run_pipeline(arguments: Run) -> anyhow::Result<()> {
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| format!("listen on {}", arguments.listen))?;
     tokio::spawn(http::serve(listener, state));
     tracing::info!(pipeline = name, version = env!("CARGO_PKG_VERSION"), "starting");
-    let queue = Sqs::new(&aws::configuration().await?, spec.queue.clone());
+    let configuration = aws::configuration().await?;
+    let queue = Sqs::new(&configuration, spec.queue.clone());
     let engine = Engine::new(Settings::new(&spec), Decoder::new(&spec), Instant::now());
-    let sink = Postgres::new(&name, spec, arguments.files.mounts());
+    let access = Access::new(&name, &spec.database, &arguments.files.mounts(), &configuration);
+    let sink = Postgres::new(spec, access);
     run::run(engine, queue, sink, send, stop(stop_on_terminate, stop_on_interrupt)).await;
     Ok(())
 }

@@ -31,6 +31,7 @@ use durable_write_crds::probe::{PLAN_VARIABLE, ProbePlan, ProbeState, RESULT_FIL
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::database::access::Access;
 use crate::manifest::{self, Mounts};
 use crate::problem::Problem;
 use crate::queue::sqs::Sqs;
@@ -101,13 +102,12 @@ async fn ground(arguments: &Arguments, clock: Clock, shown: watch::Sender<Shown>
         return Err(Problem::new(reasons::NOT_AURORA, "database", "drills need a pipeline with database.aurora"));
     }
     let configuration = crate::aws::configuration().await.map_err(|error| invalid(&error))?;
+    let name = pipeline.metadata.name.unwrap_or_default();
     Ok(Ground {
         plan: arguments.plan.clone(),
         clock,
-        pipeline: pipeline.metadata.name.unwrap_or_default(),
-        queue: Arc::new(Sqs::new(&configuration, pipeline.spec.queue.clone())),
-        database: pipeline.spec.database,
-        mounts: Mounts::new(&arguments.mounts, None),
+        access: Access::new(&name, &pipeline.spec.database, &Mounts::new(&arguments.mounts, None), &configuration),
+        queue: Arc::new(Sqs::new(&configuration, pipeline.spec.queue)),
         shown,
     })
 }

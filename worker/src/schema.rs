@@ -3,20 +3,24 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use aws_config::SdkConfig;
 use clap::Args;
 use durable_write_crds::DurableWritePipelineSpec;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::check::connect;
+use crate::check::CONNECT_DEADLINE;
+use crate::database::access::{Access, Login};
 use crate::database::catalogue::{self, Catalogue};
 use crate::database::plan::{create_unique_index, has_unique_index, table_missing};
 use crate::database::quote;
 use crate::database::tls::Credentials;
-use crate::manifest::{Files, Mounts};
+use crate::manifest::Files;
 use crate::problem::Problem;
 
 /// Stands for the user's name where the Secret is not at hand.
 const SOME_USER: &str = "USER_OF_THE_WORKERS";
+/// Aurora's role of those who log in by IAM.
+const IAM_ROLE: &str = "rds_iam";
 
 /// What is printed or applied.
 #[derive(Args, Clone, Debug)]
@@ -38,23 +42,28 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let pipeline = arguments.files.load()?;
     let name = pipeline.metadata.name.unwrap_or_default();
-    let mounts = arguments.files.mounts();
-    let user = mounts.credentials(&pipeline.spec.database.credentials.secret_ref);
-    let user_name = user.as_ref().map_or(SOME_USER, |user| user.username.as_str());
+    let aws = match &pipeline.spec.database.credentials.iam {
+        Some(_) if arguments.apply => crate::aws::configuration().await?,
+        _ => SdkConfig::builder().build(),
+    };
+    let access = Access::new(&name, &pipeline.spec.database, &arguments.files.mounts(), &aws);
+    let user = access.login();
+    let user_name = user.as_ref().map_or(SOME_USER, Login::username);
     println!("-- Pipeline {name}: what its table and its user need, in the database {}.", quote::identifier(&pipeline.spec.database.name));
     if !arguments.apply {
         let drills = if arguments.drills { drill_statements(user_name) } else { Vec::new() };
-        for statement in statements(&pipeline.spec, user_name, None).into_iter().chain(drills) {
+        let login = login_statement(&pipeline.spec, user_name);
+        for statement in login.into_iter().chain(statements(&pipeline.spec, user_name, None)).chain(drills) {
             println!("{statement}");
         }
         return Ok(ExitCode::SUCCESS);
     }
     let administrator = match (std::env::var("PGUSER"), std::env::var("PGPASSWORD")) {
-        (Ok(username), Ok(password)) => Credentials { username, password },
+        (Ok(username), Ok(password)) => Login::Password(Credentials { username, password }),
         _ => user.clone()?,
     };
     user.as_ref().map_err(Clone::clone)?;
-    let mut connection = writer(&name, &pipeline.spec, &mounts, &administrator).await?;
+    let mut connection = writer(&access, administrator).await?;
     apply(&mut connection, &pipeline.spec, user_name).await?;
     if arguments.drills {
         apply_drills(&mut connection, user_name).await?;
@@ -62,10 +71,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn writer(name: &str, spec: &DurableWritePipelineSpec, mounts: &Mounts, user: &Credentials) -> Result<PgConnection, Problem> {
-    let authorities = mounts.authorities(&spec.database.tls)?;
-    let servers = mounts.servers(&spec.database)?;
-    connect(name, &spec.database, &servers.writer, user, &authorities).await
+async fn writer(access: &Access, login: Login) -> Result<PgConnection, Problem> {
+    let connector = access.connector_as(login, access.authorities()?);
+    connector.open(&access.servers()?.writer, CONNECT_DEADLINE).await.map_err(|error| error.problem)
 }
 
 /// Runs what is needed, all or nothing.
@@ -75,7 +83,24 @@ async fn writer(name: &str, spec: &DurableWritePipelineSpec, mounts: &Mounts, us
 pub async fn apply(connection: &mut PgConnection, spec: &DurableWritePipelineSpec, user: &str) -> anyhow::Result<()> {
     let table = &spec.target.table;
     let catalogue = catalogue::read(connection, table).await?.ok_or_else(|| table_missing(table))?;
-    run_all(connection, statements(spec, user, Some(&catalogue))).await
+    let login = match login_statement(spec, user) {
+        // The table's owner need not have the right to grant what is there.
+        Some(_) if is_granted(connection, user).await? => None,
+        login => login,
+    };
+    run_all(connection, login.into_iter().chain(statements(spec, user, Some(&catalogue))).collect()).await
+}
+
+/// What makes Aurora take logins of the user by IAM, and then no others.
+fn login_statement(spec: &DurableWritePipelineSpec, user: &str) -> Option<String> {
+    spec.database.credentials.iam.as_ref().map(|_| format!("GRANT {IAM_ROLE} TO {};", quote::identifier(user)))
+}
+
+/// True when the user is a member of [`IAM_ROLE`].
+async fn is_granted(connection: &mut PgConnection, user: &str) -> sqlx::Result<bool> {
+    let members = "SELECT EXISTS (SELECT FROM pg_auth_members AS members JOIN pg_roles AS role ON role.oid = members.roleid \
+                   JOIN pg_roles AS member ON member.oid = members.member WHERE role.rolname = $1 AND member.rolname = $2)";
+    sqlx::query_scalar(members).bind(IAM_ROLE).bind(user).persistent(false).fetch_one(connection).await
 }
 
 /// Makes the tables of drills, all or nothing.
@@ -92,7 +117,7 @@ async fn run_all(connection: &mut PgConnection, statements: Vec<String>) -> anyh
         println!("{statement}");
         let run = sqlx::query(AssertSqlSafe(statement.clone())).persistent(false).execute(&mut *transaction).await;
         run.with_context(|| {
-            format!("nothing was changed, as this failed: {statement} (run it as the table's owner: set PGUSER and PGPASSWORD)")
+            format!("nothing was changed, as this failed: {statement} (run it as the table's owner, or as the master user for {IAM_ROLE}: set PGUSER and PGPASSWORD)")
         })?;
     }
     transaction.commit().await?;
@@ -155,6 +180,16 @@ pub fn drill_statements(user: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_that_logs_in_by_iam_gets_the_role_for_it_and_others_do_not() {
+        let spec = |example: &str| {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/examples").join(example);
+            crate::manifest::load(&path).unwrap().spec
+        };
+        assert_eq!(login_statement(&spec("payments.yaml"), "work\"er").unwrap(), r#"GRANT rds_iam TO "work""er";"#);
+        assert_eq!(login_statement(&spec("orders.yaml"), "worker"), None);
+    }
 
     #[test]
     fn without_a_database_the_index_is_a_comment() {

@@ -48,6 +48,13 @@ pub struct WriteError {
     pub problem: Problem,
 }
 
+impl WriteError {
+    /// Nothing was sent to the database, as there is no way to it.
+    pub(crate) fn unreached(problem: Problem) -> Self {
+        Self { class: Class::Outage, sqlstate: None, column: None, problem }
+    }
+}
+
 /// A writer that was found, with the connection that found it.
 #[derive(Debug)]
 pub struct Found<C> {

@@ -77,6 +77,7 @@ pub(super) fn cluster() -> Lookup {
     };
     Lookup::Found(Cluster {
         endpoint: "payments.cluster.rds.example:5432".to_owned(),
+        resource_id: Some("cluster-ABC".to_owned()),
         members: vec![member("payments-1", "eu-west-1a", true), member("payments-2", "eu-west-1b", false)],
     })
 }

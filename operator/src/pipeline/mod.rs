@@ -104,7 +104,7 @@ impl View {
 /// The manifest could not be written.
 pub(crate) fn pod_like_workers(pipeline: &DurableWritePipeline, settings: &Settings) -> Result<PodSpec, build::BuildError> {
     // Where the instances are stands in the live topology alone.
-    let nowhere = Topology { writer: String::new(), instances: Vec::new() };
+    let nowhere = Topology { writer: String::new(), instances: Vec::new(), resource_id: None };
     let accepted = validate::validate(pipeline, &Rivals::default(), None, Some(&nowhere));
     build::pod_like_workers(&accepted.map_err(|refusal| build::BuildError::from(refusal.message))?, settings)
 }

@@ -104,10 +104,15 @@ fn topology(database: &Database, cluster: Option<&Lookup>, known: Option<&Topolo
     match (&database.postgres, &database.aurora) {
         (Some(postgres), None) => {
             let instance = |endpoint: &String| TopologyInstance { name: endpoint.clone(), endpoint: endpoint.clone() };
-            Ok(Topology { writer: postgres.writer.clone(), instances: postgres.instances.iter().map(instance).collect() })
+            let instances = postgres.instances.iter().map(instance).collect();
+            Ok(Topology { writer: postgres.writer.clone(), instances, resource_id: None })
         }
         (None, Some(aurora)) => match (cluster, known) {
-            (Some(Lookup::Found(cluster)), _) => Ok(cluster.topology()),
+            (Some(Lookup::Found(cluster)), _) => {
+                let topology = cluster.topology();
+                // Workers of an older version take no field that they do not know; they cannot have logins by IAM.
+                Ok(if database.credentials.iam.is_some() { topology } else { Topology { resource_id: None, ..topology } })
+            }
             // The endpoints that were known stay in use: RDS may be wrong or away, and the workers find out by themselves.
             (_, Some(known)) => Ok(known.clone()),
             (Some(lookup), None) => Err(cluster_trouble(&aurora.cluster_identifier, lookup)),
@@ -152,7 +157,7 @@ mod tests {
 
     #[test]
     fn endpoints_that_were_known_stay_in_use_when_rds_no_longer_tells_them() {
-        let known = Topology { writer: "known:5432".to_owned(), instances: Vec::new() };
+        let known = Topology { writer: "known:5432".to_owned(), instances: Vec::new(), resource_id: None };
         for lookup in [Lookup::Missing, Lookup::Unknown("denied".to_owned())] {
             let accepted = validate(&fixtures::everything(), &Rivals::default(), Some(&lookup), Some(&known)).unwrap();
             assert_eq!(accepted.topology, known);

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use super::Instance;
 use super::behaviour::Behaviour;
 use super::failover::{Failover, Timing};
+use super::iam::Logins;
 use super::node::Node;
 use crate::proxy::tcp::TcpFaultProxy;
 
@@ -36,6 +37,7 @@ pub(super) struct Cluster {
     /// Held while roles change.
     pub operation: Arc<tokio::sync::Mutex<()>>,
     pub state: Mutex<State>,
+    pub logins: Mutex<Logins>,
     pub tasks: Mutex<Vec<AbortHandle>>,
     pub this: Weak<Cluster>,
 }
@@ -90,6 +92,21 @@ impl Cluster {
     /// The state; a lock that is never held across a wait.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who may log in by IAM; a lock that is never held across a wait.
+    pub fn logins(&self) -> MutexGuard<'_, Logins> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `host:port` of the cluster endpoint.
+    pub fn cluster_endpoint(&self) -> String {
+        format!("{}:{}", self.advertise, self.cluster_proxy.address().port())
+    }
+
+    /// `host:port` of the reader endpoint.
+    pub fn reader_endpoint(&self) -> String {
+        format!("{}:{}", self.reader_address, self.reader_proxy.address().port())
     }
 
     /// Changes the state and makes the endpoints follow.

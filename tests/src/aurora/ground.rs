@@ -13,6 +13,7 @@ use super::behaviour::Behaviour;
 use super::certificates::Certificates;
 use super::cluster::{Cluster, State, Status};
 use super::failover::wait_until_follows;
+use super::iam;
 use super::node::{self, Node, Role};
 use super::user::{self, User};
 use super::{AuroraOptions, UPPER_CASE, USERNAME, open_to_all, random, template};
@@ -40,8 +41,8 @@ pub(super) async fn start_servers(nodes: &[Node], password: &str) -> anyhow::Res
         reader.mark_standby()?;
     }
     futures::future::try_join_all(nodes.iter().map(Node::start)).await?;
-    let set_password = format!("SET synchronous_commit = local; ALTER ROLE {USERNAME} PASSWORD '{password}'");
-    writer.execute("postgres", &set_password).await.context("set the password")?;
+    let roles = format!("SET synchronous_commit = local; ALTER ROLE {USERNAME} PASSWORD '{password}'; CREATE ROLE rds_iam");
+    writer.execute("postgres", &roles).await.context("set the password and make Aurora's role")?;
     // In template1 too, so that new databases have them.
     for database in ["postgres", "template1"] {
         writer.execute(database, include_str!("functions.sql")).await.context("make Aurora's functions")?;
@@ -89,6 +90,7 @@ pub(super) async fn assemble(options: AuroraOptions, version: String, nodes: Vec
         reader_proxy,
         operation: Arc::default(),
         state: Mutex::new(state),
+        logins: Mutex::default(),
         tasks: Mutex::default(),
         this: this.clone(),
     });
@@ -129,8 +131,8 @@ impl Network {
     }
 }
 
-/// Settings that all servers share.
-pub(super) fn write_settings(folder: &Path, certificates: &Certificates, user: User) -> anyhow::Result<()> {
+/// Settings that all servers share, and who may log in at each. Tokens are verified at the port `verifier`.
+pub(super) fn write_settings(folder: &Path, nodes: &[Node], certificates: &Certificates, verifier: u16, user: User) -> anyhow::Result<()> {
     let settings = format!(
         "ssl = on
 ssl_cert_file = '{}'
@@ -157,5 +159,8 @@ log_line_prefix = '%m [%p] %a '
     );
     user.write(&folder.join("postgresql.conf"), &settings)?;
     // By a socket only user postgres and root, as the folders of the sockets are closed to all others.
-    user.write(&folder.join("pg_hba.conf"), "local all,replication all trust\nhostssl all all all scram-sha-256\n")
+    nodes.iter().try_for_each(|node| {
+        let by_iam = iam::rule(node, verifier);
+        user.write(&node.access(), &format!("local all,replication all trust\n{by_iam}hostssl all all all scram-sha-256\n"))
+    })
 }

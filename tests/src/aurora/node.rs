@@ -19,6 +19,7 @@ use crate::process::{self, Process};
 
 /// All servers listen here, each at its own loopback address: nothing else can take a port away while a server is down.
 pub(super) const PORT: u16 = 15432;
+const ACCESS: &str = "pg_hba.conf";
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
 
@@ -79,7 +80,7 @@ impl Node {
             ("durable_write.instance", name.clone()),
             ("durable_write.members", names.join(",")),
             ("config_file", shared.join("postgresql.conf").display().to_string()),
-            ("hba_file", shared.join("pg_hba.conf").display().to_string()),
+            ("hba_file", folder.join(ACCESS).display().to_string()),
         ];
         let others = names.iter().filter(|other| **other != name).map(|other| format!("\"{other}\"")).collect();
         let arguments = own.iter().flat_map(|(key, value)| ["-c".to_owned(), format!("{key}={value}")]).collect();
@@ -100,6 +101,11 @@ impl Node {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Where it is said who may log in.
+    pub fn access(&self) -> PathBuf {
+        self.folder.join(ACCESS)
     }
 
     /// The server's log.

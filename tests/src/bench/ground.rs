@@ -62,6 +62,7 @@ impl Ground {
         Topology {
             writer: self.aurora.cluster_endpoint(),
             instances: instances.map(|instance| TopologyInstance { name: instance.name, endpoint: instance.endpoint }).collect(),
+            resource_id: None,
         }
     }
 

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use durable_write_crds::DurableWritePipeline;
-use durable_write_testbed::aurora::{Aurora, AuroraOptions};
+use durable_write_testbed::aurora::{Aurora, AuroraOptions, AwsIdentity};
 use durable_write_testbed::sqs::{QueueOptions, REGION, Sqs, create_queue, create_queue_with_dead_letters};
 use durable_write_worker::check::{Finding, Verdict, examine};
 use durable_write_worker::manifest::{self, Mounts};
+use durable_write_worker::schema;
 
 use super::support::{connect, run, start, write_file};
 
@@ -48,7 +49,8 @@ fn mount(folder: &Path, aurora: &Aurora) {
     write_file(folder, "configmaps/ca/ca.pem", aurora.ca_pem());
     let instances = aurora.instances();
     let instances: Vec<String> = instances.iter().map(|one| format!("- {{name: {}, endpoint: '{}'}}", one.name, one.endpoint)).collect();
-    write_file(folder, "topology/topology.yaml", &format!("writer: {}\ninstances:\n{}\n", aurora.cluster_endpoint(), instances.join("\n")));
+    let (writer, instances, resource_id) = (aurora.cluster_endpoint(), instances.join("\n"), aurora.resource_id());
+    write_file(folder, "topology/topology.yaml", &format!("writer: {writer}\ninstances:\n{instances}\nresourceId: {resource_id}\n"));
 }
 
 struct Ground {
@@ -152,6 +154,46 @@ async fn each_fault_is_named_with_what_to_do() {
     assert_eq!(ground.failures(&pipeline).await, "", "all is mended");
     let database = |name| AURORA.replace("name: postgres", name);
     assert!(ground.failures(&manifest("orders", &database("name: shops"))).await.contains("FAIL database.name: "));
+}
+
+#[tokio::test]
+async fn a_login_by_iam_is_tried_at_every_server_and_its_right_stands_in_the_policy() {
+    let ground = Ground::start().await;
+    std::fs::remove_dir_all(ground.folder.path().join("secrets")).unwrap();
+    let pipeline = manifest("orders", &AURORA.replace("{secretRef: {name: orders-db}}", "{iam: {username: worker}}"));
+    let mut owner = connect(&ground.aurora).await;
+    schema::apply(&mut owner, &pipeline.spec, "worker").await.unwrap();
+
+    let said = ground.failures(&pipeline).await;
+    let refused = "FAIL database.credentials.iam: orders-3 (";
+    assert!(said.contains(refused) && said.contains("SQLSTATE 28000") && said.contains("rds-db:connect as worker"), "{said}");
+    assert!(!said.contains("X-Amz-"), "{said} shows a token");
+
+    let identity = AwsIdentity { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned(), session_token: None };
+    ground.aurora.allow_login(&identity, "worker");
+    let mounts = Mounts::new(ground.folder.path(), None);
+    let (findings, policy) = examine(&pipeline, &mounts, &aws(&ground.sqs).await, false).await;
+    assert_eq!(lines(&findings, Verdict::Fail) + &lines(&findings, Verdict::Warn), "");
+    let well = lines(&findings, Verdict::Ok);
+    let login = format!("database.credentials: user worker by IAM, with tokens for {REGION} that the AWS access key test signs");
+    assert!(well.contains(&login) && well.contains("leads to orders-2, which is a reader"), "{well}");
+    let resource = format!("arn:aws:rds-db:{REGION}:000000000000:dbuser:{}/worker", ground.aurora.resource_id());
+    assert_eq!(policy["Statement"][2]["Action"][0], "rds-db:connect");
+    assert_eq!(policy["Statement"][2]["Resource"], resource);
+
+    // Who has the role already is granted it no more: the table's owner need not be able to.
+    run(
+        &mut owner,
+        "CREATE ROLE owner LOGIN; GRANT CREATE ON DATABASE postgres TO owner; ALTER TABLE shop.orders OWNER TO owner;
+                     ALTER SCHEMA shop OWNER TO owner; ALTER DATABASE postgres OWNER TO owner; SET ROLE owner",
+    )
+    .await;
+    schema::apply(&mut owner, &pipeline.spec, "worker").await.unwrap();
+
+    let nobody = aws(&ground.sqs).await.into_builder();
+    let nobody = SdkConfig::builder().region(nobody.build().region().cloned()).build();
+    let (findings, _) = examine(&pipeline, &mounts, &nobody, false).await;
+    assert!(lines(&findings, Verdict::Fail).contains("FAIL database.credentials.iam: no AWS credentials were found"), "{findings:?}");
 }
 
 #[tokio::test]

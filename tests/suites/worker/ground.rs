@@ -181,6 +181,7 @@ impl Pipeline {
         Topology {
             writer: self.cluster.cluster_endpoint(),
             instances: instances.map(|instance| TopologyInstance { name: instance.name, endpoint: instance.endpoint }).collect(),
+            resource_id: None,
         }
     }
 

@@ -59,7 +59,7 @@ async fn commit_reply_lost(queue: &str) {
     let proxy = TcpFaultProxy::start(&[listen], writer.endpoint.parse().unwrap()).await.unwrap();
     let endpoint = proxy.addresses()[0].to_string();
     let instances = vec![TopologyInstance { name: writer.name, endpoint: endpoint.clone() }];
-    pipeline.mounts.write_topology(&Topology { writer: endpoint, instances }).unwrap();
+    pipeline.mounts.write_topology(&Topology { writer: endpoint, instances, resource_id: None }).unwrap();
     let mut worker = pipeline.start();
     let fifo = queue.ends_with(".fifo");
     // A first row, so that the connection knows the statement: it is prepared in a round trip of its own.

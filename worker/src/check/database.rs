@@ -8,14 +8,14 @@ use durable_write_crds::pipeline::TlsMode;
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Finding, connect};
+use super::{CONNECT_DEADLINE, Finding};
+use crate::database::access::{Access, Connector, Login};
 use crate::database::catalogue;
 use crate::database::durability::{self, not_durable};
 use crate::database::failure::failure;
 use crate::database::plan::{Plan, plan, table_missing};
 use crate::database::quote;
-use crate::database::tls::Credentials;
-use crate::manifest::{Mounts, Server};
+use crate::manifest::Server;
 use crate::probe;
 use crate::problem::Problem;
 
@@ -26,31 +26,29 @@ struct Answer {
 }
 
 /// Looks at everything of the database that the manifest names.
-pub(super) async fn examine(pipeline: &str, spec: &DurableWritePipelineSpec, mounts: &Mounts, drills: bool) -> Vec<Finding> {
+pub(super) async fn examine(access: &Access, spec: &DurableWritePipelineSpec, drills: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let secret = &spec.database.credentials.secret_ref;
-    let credentials = keep(&mut findings, mounts.credentials(secret), |credentials| {
-        Finding::ok("database.credentials", format!("user {} of the Secret {}", credentials.username, secret.name))
-    });
-    let authorities = keep(&mut findings, mounts.authorities(&spec.database.tls), |_| match &spec.database.tls.ca {
+    let login = keep(&mut findings, login(access, spec).await, |(_, how)| Finding::ok("database.credentials", how));
+    let authorities = keep(&mut findings, access.authorities(), |_| match &spec.database.tls.ca {
         None if spec.database.tls.mode == TlsMode::VerifyCa => {
             Finding::warn("database.tls", "VerifyCa accepts any certificate of a public authority: name your own in database.tls.ca")
         }
         None => Finding::ok("database.tls", "the public authorities and those of RDS are trusted"),
         Some(_) => Finding::ok("database.tls.ca", "only these authorities are trusted (and the machine's own, where it has some)"),
     });
-    let servers = keep(&mut findings, mounts.servers(&spec.database), |servers| match servers.instances.len() {
+    let servers = keep(&mut findings, access.servers(), |servers| match servers.instances.len() {
         0 => Finding::warn(
             "database.postgres.instances",
             "none are listed: after a failover the writer is found only when its endpoint has followed; list every server",
         ),
         count => Finding::ok("database", format!("{count} instances and the writer's endpoint are known")),
     });
-    let (Some(credentials), Some(authorities), Some(servers)) = (credentials, authorities, servers) else { return findings };
+    let (Some((login, _)), Some(authorities), Some(servers)) = (login, authorities, servers) else { return findings };
 
+    let connector = access.connector_as(login, authorities);
     let endpoint = Server { name: "the writer's endpoint".to_owned(), endpoint: servers.writer };
     let servers: Vec<Server> = servers.instances.into_iter().chain([endpoint]).collect();
-    let asked = join_all(servers.iter().map(|server| ask(pipeline, spec, server, &credentials, &authorities))).await;
+    let asked = join_all(servers.iter().map(|server| ask(&connector, spec, server))).await;
     let answers = servers.into_iter().zip(asked).collect();
     if let Some(mut writer) = find_writer(answers, &mut findings) {
         examine_writer(&mut writer, spec, &mut findings).await;
@@ -70,14 +68,24 @@ fn keep<T>(findings: &mut Vec<Finding>, result: Result<T, Problem>, well: impl F
     result.ok()
 }
 
-async fn ask(
-    pipeline: &str,
-    spec: &DurableWritePipelineSpec,
-    server: &Server,
-    credentials: &Credentials,
-    authorities: &[u8],
-) -> Result<Answer, Problem> {
-    let mut connection = connect(pipeline, &spec.database, &server.endpoint, credentials, authorities).await?;
+/// Who logs in, and how. A login by IAM must have an AWS identity.
+async fn login(access: &Access, spec: &DurableWritePipelineSpec) -> Result<(Login, String), Problem> {
+    let login = access.login()?;
+    let how = match &login {
+        Login::Password(credentials) => {
+            let secret = spec.database.credentials.secret_ref.as_ref().map_or("", |secret| &secret.name);
+            format!("user {} of the Secret {secret}", credentials.username)
+        }
+        Login::Iam { username, identity } => {
+            let (region, key) = (identity.region()?, identity.credentials().await?);
+            format!("user {username} by IAM, with tokens for {region} that the AWS access key {} signs", key.access_key_id())
+        }
+    };
+    Ok((login, how))
+}
+
+async fn ask(connector: &Connector, spec: &DurableWritePipelineSpec, server: &Server) -> Result<Answer, Problem> {
+    let mut connection = connector.open(&server.endpoint, CONNECT_DEADLINE).await.map_err(|error| error.problem)?;
     let server = durability::read(&mut connection, spec.database.aurora.is_some()).await.map_err(|error| failure(&error).problem)?;
     Ok(Answer { server, connection })
 }

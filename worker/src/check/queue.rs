@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
-use durable_write_crds::conditions::reasons;
 use durable_write_crds::pipeline::Queue as QueueReference;
 use serde::Deserialize;
 
 use super::Finding;
 use super::policy::{Facts, QueueFacts};
-use crate::problem::Problem;
+use crate::aws::no_region;
 use crate::queue::Queue;
 use crate::queue::sqs::Sqs;
 
@@ -31,8 +30,7 @@ struct RedrivePolicy {
 pub(super) async fn examine(configuration: &SdkConfig, reference: &QueueReference) -> (Vec<Finding>, Facts) {
     let mut facts = Facts::of_manifest(reference);
     if configuration.region().is_none() {
-        let message = "no AWS region is set: set AWS_REGION (on pods it is the chart's aws.region)";
-        return (vec![Problem::new(reasons::QUEUE_UNREACHABLE, "queue", message).into()], facts);
+        return (vec![no_region("queue").into()], facts);
     }
     let checked = match Sqs::new(configuration, reference.clone()).check().await {
         Ok(checked) => checked,

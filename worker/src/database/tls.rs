@@ -3,18 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use durable_write_crds::conditions::reasons;
 use durable_write_crds::pipeline::{Database, TlsMode};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions, PgConnection};
-use tokio::time::timeout;
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
-use super::failure::failure;
 use crate::problem::Problem;
-use crate::sink::{Class, WriteError};
 
 /// The authorities of RDS and of RDS Proxy, PEM encoded; the file says where they are from.
 const RDS_AUTHORITIES: &str = include_str!("../../certificates/rds-global-bundle.pem");
@@ -54,7 +50,7 @@ impl fmt::Display for Endpoint {
 pub struct Credentials {
     /// The user's name.
     pub username: String,
-    /// The password.
+    /// The password; or the token that serves as one.
     pub password: String,
 }
 
@@ -69,7 +65,7 @@ impl fmt::Debug for Credentials {
 /// `authorities` are those of the manifest, or [`default_authorities`]: they are all that is trusted, except that sqlx adds the platform's own
 /// where there are some (`SSL_CERT_FILE`, `SSL_CERT_DIR`, `/etc/ssl`). Pods have `SSL_CERT_FILE=/dev/null` for that.
 #[must_use]
-pub fn connect_options(
+pub(super) fn connect_options(
     pipeline: &str,
     database: &Database,
     endpoint: &Endpoint,
@@ -93,20 +89,6 @@ pub fn connect_options(
         // A proxy refuses settings that it does not know.
         .extra_float_digits(None)
         .disable_statement_logging()
-}
-
-/// Opens a connection, unless that takes longer than `limit`.
-///
-/// # Errors
-/// The server does not answer in time, or refuses.
-pub(crate) async fn open(options: &PgConnectOptions, endpoint: &Endpoint, limit: Duration) -> Result<PgConnection, WriteError> {
-    match timeout(limit, options.connect()).await {
-        Ok(opened) => opened.map_err(|error| failure(&error)),
-        Err(_) => {
-            let problem = Problem::new(reasons::DATABASE_OUTAGE, "database", format!("{endpoint} does not answer"));
-            Err(WriteError { class: Class::Outage, sqlstate: None, column: None, problem })
-        }
-    }
 }
 
 /// Whom the worker trusts by default: the public authorities (Mozilla's) and those of RDS, PEM encoded.
@@ -148,7 +130,7 @@ pub fn problem(error: &sqlx::Error) -> Option<Problem> {
 mod tests {
     use std::time::SystemTime;
 
-    use durable_write_crds::pipeline::{Credentials as CredentialsOfSpec, SecretReference, Tls};
+    use durable_write_crds::pipeline::{Credentials as CredentialsOfSpec, Tls};
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     use x509_parser::prelude::{FromDer, X509Certificate};
@@ -198,7 +180,7 @@ mod tests {
             aurora: None,
             postgres: None,
             name: "shop".into(),
-            credentials: CredentialsOfSpec { secret_ref: SecretReference { name: "orders-db".into() } },
+            credentials: CredentialsOfSpec { secret_ref: None, iam: None },
             tls: Tls::default(),
         };
         let credentials = Credentials { username: "worker".into(), password: "tiger".into() };

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use durable_write_crds::DurableWritePipelineSpec;
 use durable_write_crds::conditions::reasons;
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+use super::access::Access;
 use super::failure::failure;
 use super::plan::{self, Plan, plan, table_missing};
 use super::seek::{Answer, Target, seek};
-use super::tls::connect_options;
-use super::{catalogue, durability, encode, fault_column, probe_rows, tls};
+use super::{catalogue, durability, encode, fault_column, probe_rows};
 use crate::decode::Record;
-use crate::manifest::Mounts;
 use crate::problem::Problem;
 use crate::sink::{Class, Found, Sink, WriteError};
 
@@ -26,9 +24,8 @@ const LARGE: usize = 1 << 20;
 /// The database of a pipeline.
 #[derive(Debug)]
 pub struct Postgres {
-    pipeline: String,
     spec: DurableWritePipelineSpec,
-    mounts: Mounts,
+    access: Access,
     /// How to write, once the table was looked at.
     plan: Mutex<Option<Arc<Plan>>>,
     /// Where the writer was found last.
@@ -36,15 +33,15 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The database that a manifest names. Nothing is asked of it before [`Sink::seek`].
+    /// The database that a manifest names, reached by `access`. Nothing is asked of it before [`Sink::seek`].
     #[must_use]
-    pub fn new(pipeline: &str, spec: DurableWritePipelineSpec, mounts: Mounts) -> Self {
-        Self { pipeline: pipeline.to_owned(), spec, mounts, plan: Mutex::default(), writer: Mutex::default() }
+    pub fn new(spec: DurableWritePipelineSpec, access: Access) -> Self {
+        Self { spec, access, plan: Mutex::default(), writer: Mutex::default() }
     }
 
     /// Every server that may be the writer, read anew each time: the topology changes while the worker runs.
     fn targets(&self) -> Result<Vec<Target>, Problem> {
-        let servers = self.mounts.servers(&self.spec.database)?;
+        let servers = self.access.servers()?;
         let endpoint = Target { name: "writer endpoint".to_owned(), endpoint: servers.writer };
         let instances = servers.instances.into_iter().map(|server| Target { name: server.name, endpoint: server.endpoint });
         Ok(instances.chain([endpoint]).collect())
@@ -52,15 +49,7 @@ impl Postgres {
 
     /// Opens a connection: credentials and authorities are read each time, as they may have been rotated.
     async fn open(&self, target: &Target) -> Result<PgConnection, WriteError> {
-        let options = self.options(target).map_err(hindered)?;
-        tls::open(&options, &target.endpoint, CONNECT_DEADLINE).await
-    }
-
-    fn options(&self, target: &Target) -> Result<PgConnectOptions, Problem> {
-        let database = &self.spec.database;
-        let credentials = self.mounts.credentials(&database.credentials.secret_ref)?;
-        let authorities = self.mounts.authorities(&database.tls)?;
-        Ok(connect_options(&self.pipeline, database, &target.endpoint, &credentials, &authorities))
+        self.access.connector().map_err(WriteError::unreached)?.open(&target.endpoint, CONNECT_DEADLINE).await
     }
 
     /// A NOT NULL column that the manifest does not fill is no message's fault, unless it is one of a table that a trigger writes to: when
@@ -112,7 +101,7 @@ impl Sink for Postgres {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match writer {
             Some(target) => self.open(&target).await,
-            None => Err(hindered(outage("no writer was found yet".to_owned()))),
+            None => Err(WriteError::unreached(Problem::new(reasons::DATABASE_OUTAGE, "database", "no writer was found yet"))),
         }
     }
 
@@ -155,15 +144,6 @@ impl Sink for Postgres {
         let aurora = self.spec.database.aurora.is_some();
         probe_rows::write(connection, rows, aurora).await.map_err(|error| failure(&error))
     }
-}
-
-fn outage(message: String) -> Problem {
-    Problem::new(reasons::DATABASE_OUTAGE, "database", message)
-}
-
-/// A failure to reach the writer.
-fn hindered(problem: Problem) -> WriteError {
-    WriteError { class: Class::Outage, sqlstate: None, column: None, problem }
 }
 
 /// The table does not fit the manifest.

@@ -30,6 +30,8 @@ pub struct Servers {
     pub writer: Endpoint,
     /// Every server by itself.
     pub instances: Vec<Server>,
+    /// The Aurora cluster's resource identifier, where it is known.
+    pub resource_id: Option<String>,
 }
 
 /// One server of a database.
@@ -106,6 +108,7 @@ impl Mounts {
                 Ok(Servers {
                     writer: postgres.writer.parse()?,
                     instances: postgres.instances.iter().map(instance).collect::<Result<_, Problem>>()?,
+                    resource_id: None,
                 })
             }
             _ => self.topology(),
@@ -129,6 +132,7 @@ impl Mounts {
         Ok(Servers {
             writer: topology.writer.parse()?,
             instances: topology.instances.into_iter().map(instance).collect::<Result<_, Problem>>()?,
+            resource_id: topology.resource_id,
         })
     }
 }
@@ -165,7 +169,7 @@ mod tests {
             postgres: aurora.is_none().then_some(postgres),
             aurora,
             name: "shop".into(),
-            credentials: InSpec { secret_ref: secret() },
+            credentials: InSpec { secret_ref: Some(secret()), iam: None },
             tls: Tls::default(),
         }
     }

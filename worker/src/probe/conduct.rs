@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_write_crds::conditions::{drill_reasons, reasons};
-use durable_write_crds::pipeline::Database;
 use durable_write_crds::probe::{ProbeMark, ProbePlan, ProbeResult};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -20,7 +19,7 @@ use super::port::Shown;
 use super::servers::Servers;
 use super::standing::Standing;
 use super::{result, tables};
-use crate::manifest::Mounts;
+use crate::database::access::Access;
 use crate::problem::Problem;
 use crate::queue::sqs::{SendFailure, Sqs};
 use crate::queue::{Depth, Queue};
@@ -40,9 +39,7 @@ const SPARE: Duration = Duration::from_secs(300);
 pub(super) struct Ground {
     pub(super) plan: ProbePlan,
     pub(super) clock: Clock,
-    pub(super) pipeline: String,
-    pub(super) database: Database,
-    pub(super) mounts: Mounts,
+    pub(super) access: Access,
     pub(super) queue: Arc<Sqs>,
     pub(super) shown: watch::Sender<Shown>,
 }
@@ -57,7 +54,7 @@ enum Event {
 
 impl Ground {
     fn servers(&self) -> Result<Servers, Problem> {
-        Servers::read(&self.pipeline, &self.database, &self.mounts, self.plan.direct_path)
+        Servers::read(&self.access, self.plan.direct_path)
     }
 
     /// Measures, from the first look at the queue to the count.

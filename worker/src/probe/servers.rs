@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use durable_write_crds::conditions::reasons;
 use durable_write_crds::drill::DirectPath;
-use durable_write_crds::pipeline::Database;
 use durable_write_crds::probe::ATTEMPT_MILLISECONDS;
 use sqlx::PgConnection;
-use sqlx::postgres::PgConnectOptions;
 use tokio::time::timeout;
 
-use crate::database::tls::{self, Endpoint, connect_options};
-use crate::manifest::Mounts;
+use crate::database::access::{Access, Connector};
+use crate::database::tls::Endpoint;
 use crate::problem::Problem;
 
 /// A server, and how to connect to it.
@@ -21,14 +19,14 @@ pub(super) struct Server {
     /// The instance's identifier; empty for the cluster endpoint.
     pub(super) name: Arc<str>,
     endpoint: Endpoint,
-    options: PgConnectOptions,
+    connector: Arc<Connector>,
 }
 
 impl Server {
     /// Opens a new connection.
     pub(super) async fn connect(&self) -> Result<PgConnection, Problem> {
         let limit = Duration::from_millis(ATTEMPT_MILLISECONDS);
-        tls::open(&self.options, &self.endpoint, limit).await.map_err(|error| error.problem)
+        self.connector.open(&self.endpoint, limit).await.map_err(|error| error.problem)
     }
 }
 
@@ -46,14 +44,10 @@ impl Servers {
     ///
     /// # Errors
     /// One of them is missing.
-    pub(super) fn read(pipeline: &str, database: &Database, mounts: &Mounts, path: DirectPath) -> Result<Self, Problem> {
-        let credentials = mounts.credentials(&database.credentials.secret_ref)?;
-        let authorities = mounts.authorities(&database.tls)?;
-        let known = mounts.servers(database)?;
-        let server = |name: String, endpoint: Endpoint| {
-            let options = connect_options(pipeline, database, &endpoint, &credentials, &authorities);
-            Server { name: name.into(), endpoint, options }
-        };
+    pub(super) fn read(access: &Access, path: DirectPath) -> Result<Self, Problem> {
+        let connector = Arc::new(access.connector()?);
+        let known = access.servers()?;
+        let server = |name: String, endpoint: Endpoint| Server { name: name.into(), endpoint, connector: connector.clone() };
         let instances: Arc<[Server]> = known.instances.into_iter().map(|instance| server(instance.name, instance.endpoint)).collect();
         let direct = match path {
             DirectPath::Instances => instances.clone(),

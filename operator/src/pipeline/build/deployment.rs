@@ -1,6 +1,7 @@
 //! The Deployment of the workers.
 
 use durable_write_crds::layout;
+use durable_write_crds::pipeline::SecretReference;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec,
@@ -140,23 +141,13 @@ fn resources(pipeline: &Accepted) -> ResourceRequirements {
 /// than a pod that hangs, and changes arrive in running pods.
 fn mounts(pipeline: &Accepted, manifest: &str) -> Vec<(Volume, VolumeMount)> {
     let database = &pipeline.spec.database;
-    let secret = &database.credentials.secret_ref.name;
     let mut mounts = vec![
         mount("pipeline", "pipeline", config_map(manifest, None)),
         mount("topology", "topology", config_map(&names::topology(&pipeline.name), None)),
-        mount(
-            "credentials",
-            &format!("secrets/{secret}"),
-            Volume {
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(secret.clone()),
-                    optional: Some(true),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
-        ),
     ];
+    if let Some(SecretReference { name }) = &database.credentials.secret_ref {
+        mounts.push(mount("credentials", &format!("secrets/{name}"), secret(name)));
+    }
     if let Some(ca) = &database.tls.ca {
         let name = &ca.config_map_key_ref.name;
         mounts.push(mount("ca", &format!("configmaps/{name}"), config_map(name, Some(true))));
@@ -168,6 +159,13 @@ fn mount(name: &str, below: &str, source: Volume) -> (Volume, VolumeMount) {
     let mount_path = format!("{}/{below}", layout::MOUNTS);
     let mount = VolumeMount { name: name.to_owned(), mount_path, read_only: Some(true), ..VolumeMount::default() };
     (Volume { name: name.to_owned(), ..source }, mount)
+}
+
+fn secret(name: &str) -> Volume {
+    Volume {
+        secret: Some(SecretVolumeSource { secret_name: Some(name.to_owned()), optional: Some(true), ..SecretVolumeSource::default() }),
+        ..Volume::default()
+    }
 }
 
 fn config_map(name: &str, optional: Option<bool>) -> Volume {

@@ -81,6 +81,8 @@ fn metadata(pipeline: &Accepted, name: String) -> ObjectMeta {
 
 #[cfg(test)]
 mod tests {
+    use durable_write_crds::pipeline::{Credentials, IamCredentials};
+
     use super::*;
     use crate::pipeline::fixtures;
 
@@ -108,6 +110,20 @@ mod tests {
         insta::assert_snapshot!("manifest_with_everything", fixtures::yaml(&desired.manifest));
         insta::assert_snapshot!("topology_with_everything", fixtures::yaml(&desired.topology));
         insta::assert_snapshot!("deployment_with_everything", fixtures::yaml(&desired.deployment));
+    }
+
+    #[test]
+    fn a_login_by_iam_needs_no_secret_but_the_clusters_resource_identifier() {
+        let mut pipeline = fixtures::everything();
+        let iam = IamCredentials { username: "payments".to_owned() };
+        pipeline.spec.database.credentials = Credentials { secret_ref: None, iam: Some(iam) };
+        let desired = build(&fixtures::accepted(&pipeline), &fixtures::settings()).unwrap();
+        let pod = desired.deployment.spec.unwrap().template.spec.unwrap();
+        let mounts = pod.containers[0].volume_mounts.iter().flatten().map(|mount| mount.name.as_str());
+        assert_eq!(mounts.collect::<Vec<_>>(), ["pipeline", "topology", "ca"]);
+        assert!(pod.volumes.unwrap().iter().all(|volume| volume.secret.is_none()));
+        assert!(desired.topology.data.unwrap()["topology.yaml"].contains("resourceId: cluster-ABC"));
+        assert!(desired.manifest.data.unwrap()["pipeline.yaml"].contains("username: payments"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use durable_write_crds::conditions::reasons;
 
 use super::super::QueueError;
 use super::queue_problem;
+use crate::aws::{describe, no_credentials};
 use crate::problem::Problem;
 
 /// What the failure of a call means.
@@ -28,10 +29,7 @@ where
     let text = describe(error);
     let Some(code) = error.as_service_error().and_then(ProvideErrorMetadata::code) else {
         let credentials = text.contains("credentials") || text.contains("CredentialsNotLoaded");
-        return credentials.then(|| {
-            let message = format!("no AWS credentials were found ({text}): give the workers' ServiceAccount a role (EKS Pod Identity or IRSA), or set workers.env of the chart; pods made before the role must be made again");
-            queue_problem(reasons::NO_AWS_CREDENTIALS, message)
-        });
+        return credentials.then(|| no_credentials("queue", &text));
     };
     let code = code.rsplit(['.', '#']).next().unwrap_or(code);
     match code {
@@ -61,10 +59,4 @@ where
         }
         _ => None,
     }
-}
-
-/// The whole chain of causes, in one line.
-pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -10,6 +10,7 @@ use durable_write_crds::pipeline::Queue as QueueReference;
 
 use super::super::{Depth, QueueError, QueueFacts};
 use super::{errors, queue_problem};
+use crate::aws::describe;
 use crate::problem::Problem;
 
 /// The largest message that SQS takes, in bytes: what a queue has that does not say.
@@ -88,13 +89,13 @@ async fn url(client: &Client, name: Option<&str>, arn: Option<&str>, field: &str
     let (from_arn, account) = (parts.next(), parts.next());
     let call =
         client.get_queue_url().queue_name(name.or(from_arn).unwrap_or_default()).set_queue_owner_aws_account_id(account.map(str::to_owned));
-    let answer = call.send().await.map_err(|error| of_field(errors::problem(&error, "GetQueueUrl"), || errors::describe(&error), field))?;
+    let answer = call.send().await.map_err(|error| of_field(errors::problem(&error, "GetQueueUrl"), || describe(&error), field))?;
     Ok(answer.queue_url.unwrap_or_default())
 }
 
 async fn attributes(client: &Client, url: &str, field: &str) -> Result<Attributes, Problem> {
     let answer = client.get_queue_attributes().queue_url(url).attribute_names(Attribute::All).send().await;
-    let answer = answer.map_err(|error| of_field(errors::problem(&error, "GetQueueAttributes"), || errors::describe(&error), field))?;
+    let answer = answer.map_err(|error| of_field(errors::problem(&error, "GetQueueAttributes"), || describe(&error), field))?;
     Ok(answer.attributes.unwrap_or_default())
 }
 
