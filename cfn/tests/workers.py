@@ -92,7 +92,9 @@ class Worker:
         endpoint = f"127.0.0.1:{postgres.port}"
         instance = f"{database['aurora']['clusterIdentifier']}-1"
         self.write("pipeline.yaml", yaml.safe_dump(manifest))
-        self.write("topology.yaml", json.dumps({"writer": endpoint, "instances": [{"name": instance, "endpoint": endpoint}]}))
+        topology = {"writer": endpoint, "instances": [{"name": instance, "endpoint": endpoint}]}
+        # As the operator writes it.
+        self.write("topology.yaml", json.dumps(topology | ({"resourceId": "cluster-ESTATE"} if "iam" in database["credentials"] else {})))
         self.write("configmaps/authority/ca.crt", postgres.authority.read_text())
         for key, value in (secret or {"stringData": {}})["stringData"].items():
             self.write(f"secrets/{secret['metadata']['name']}/{key}", value)
