@@ -6,19 +6,10 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import subprocess
 import sys
 
-AWS = os.environ.get("AWS", "aws")
-
-
-def aws(*words):
-    done = subprocess.run([AWS, *words, "--output", "json"], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"aws {' '.join(words)}\n{done.stderr.strip()}")
-    return json.loads(done.stdout)
+from estate import aws, stack
 
 
 def verifier(password, salt, iterations=4096):
@@ -32,7 +23,7 @@ def verifier(password, salt, iterations=4096):
 
 def sql(user, database, password):
     """The user, and what it may do before it is given rights on a table."""
-    login = f"LOGIN PASSWORD '{verifier(password, secrets.token_bytes(16))}'" if password else "LOGIN"
+    login = f"LOGIN PASSWORD '{verifier(password, secrets.token_bytes(16))}'" if password else "LOGIN PASSWORD NULL"
     yield f"SELECT 'CREATE ROLE {user}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{user}') \\gexec"
     yield f"ALTER ROLE {user} {login} NOSUPERUSER NOCREATEDB NOCREATEROLE;"
     yield f"GRANT CONNECT ON DATABASE {database} TO {user};"
@@ -43,8 +34,8 @@ def sql(user, database, password):
 def main():
     if len(sys.argv) != 3 or sys.argv[1] not in ("sql", "secret"):
         raise SystemExit(f"usage: {sys.argv[0]} sql|secret STACK")
-    stack = aws("cloudformation", "describe-stacks", "--stack-name", sys.argv[2])["Stacks"][0]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    found = stack(sys.argv[2])
+    outputs, parameters = found["Outputs"], found["Parameters"]
     login = {"username": outputs["DatabaseUser"], "password": None}
     if "WorkerSecretArn" in outputs:
         login = json.loads(aws("secretsmanager", "get-secret-value", "--secret-id", outputs["WorkerSecretArn"])["SecretString"])
@@ -53,7 +44,6 @@ def main():
     elif not login["password"]:
         raise SystemExit("Users log in by IAM here: there is no secret")
     else:
-        parameters = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
         metadata = {"name": f"{parameters['Name']}-db", "namespace": parameters["PipelineNamespace"]}
         print(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": login}))
 

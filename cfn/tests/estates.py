@@ -8,6 +8,7 @@ SMALL = {
     "Name": "orders",
     "VpcId": "vpc-0123456789abcdef0",
     "SubnetIds": "subnet-00000000000000001,subnet-00000000000000002",
+    "InstanceZones": "eu-central-2a,eu-central-2b,eu-central-2a",
     "ClientSecurityGroupId": "sg-0fedcba9876543210",
     "KubernetesClusterName": "prod",
     "PipelineNamespace": "shop",
@@ -21,7 +22,6 @@ FULL = {
     "ClientCidr": "10.0.0.0/16",
     "Proxy": "true",
     "Readers": "3",
-    "DatabaseLogin": "IAM",
     "Encryption": "KMS",
     "KubernetesClusterName": "prod",
     "PipelineNamespace": "shop",
@@ -37,6 +37,7 @@ KINDS = {
     "irsa": FULL | {"Identity": "IRSA", "OidcProvider": "oidc.example.com/id/ABCD"},
     "standard queue": FULL | {"QueueType": "Standard"},
     "no reader": FULL | {"Readers": "0"},
+    "secret": SMALL | {"DatabaseLogin": "Secret"},
     "api key": SMALL | {"Authorization": "ApiKey", "ProducerServiceAccount": "checkout"},
     "cognito": SMALL | {"Authorization": "Cognito", "UserPoolArn": "arn:aws:cognito-idp:eu-central-2:111122223333:userpool/eu-central-2_abc", "UserPoolScope": "orders/send"},
     "second of the cluster": SMALL | {"Name": "parcels", "WithOperator": "false", "Ingest": "false"},
@@ -48,3 +49,19 @@ KINDS = {
 def estate(kind="small", **more):
     """An estate of that kind, with other parameters in place of some."""
     return Stack(load("main"), KINDS[kind] | more)
+
+# What each nested template asks for when it stands alone, beside what the ones before it put out under the same name.
+ALONE = {
+    "network": {},
+    "queue": {"Name": "alone"},
+    "aurora": {"Name": "alone", "InstanceZones": "eu-central-2a,eu-central-2b,eu-central-2c", "ClientCidr": "10.0.0.0/16"},
+    "proxy": {"Name": "alone", "ClientCidr": "10.0.0.0/16", "ReaderEndpoint": "true", "ClusterSecurityGroupId": SMALL["ClientSecurityGroupId"]},
+    "ingest": {"Name": "alone"},
+    "access": {"Name": "alone", "KubernetesClusterName": "prod"},
+    "observability": {"Name": "alone"},
+}
+
+
+def alone(name, outputs):
+    """The parameters of a nested template that stands alone."""
+    return {parameter: outputs[parameter] for parameter in load(name)["Parameters"] if parameter in outputs} | ALONE[name]

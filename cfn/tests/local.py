@@ -1,10 +1,11 @@
-"""MiniStack, a CloudFormation and the services below it in one local process, and what of the templates it cannot make."""
+"""MiniStack, a CloudFormation and the services below it in one local process, what of the templates it cannot make, and the commands against it."""
 
 import json
 import os
 import pathlib
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 
@@ -12,6 +13,7 @@ import boto3
 
 from template import FOLDER, NAMES, load
 
+HERE = pathlib.Path(__file__).parent
 ACCOUNT, REGION = "111122223333", "eu-central-2"
 
 # Resources that MiniStack 1.5.33 does not know: it fails the stack. They are checked by cfn-lint's copy of AWS's schemas alone.
@@ -79,61 +81,131 @@ def unknown(resource):
 
 
 class MiniStack:
-    """A server of its own, on a free port of this machine alone."""
+    """A server of its own on a free port of this machine alone, and an AWS CLI for it. Ends with `stop`."""
 
     def __init__(self, folder):
         tools = pathlib.Path(os.environ["CFN_TOOLS"])
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = folder / "ministack.log"
-        environment = os.environ | {
-            "PYTHONPATH": str(tools / "ministack"), "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "DOCKER_HOST": "unix:///nonexistent", "IOT_MTLS_ENABLED": "0",
-        }
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(
-                [tools / "venv/bin/python", "-c", "from ministack.app import main; main()"], env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT
-            )
-        program = folder / "aws"
-        program.write_text(f'#!/bin/sh\nPYTHONPATH={tools}/awscli exec {tools}/venv/bin/python -m awscli "$@"\n')
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(self.port), "DOCKER_HOST": "unix:///nonexistent", "IOT_MTLS_ENABLED": "0"}
+        program, cli = folder / "aws", folder / "aws.socket"
+        self.processes = [
+            self.start("ministack", ["ministack_server.py"], environment | {"PYTHONPATH": str(tools / "ministack")}),
+            self.start("aws", ["aws_cli.py", "serve", cli], {"PYTHONPATH": str(tools / "awscli")}),
+        ]
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {HERE}/aws_cli.py call {cli} "$@"\n')
         program.chmod(0o755)
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MAKE", "MFLAGS"))} | {
             "AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": self.url, "AWS_EC2_METADATA_DISABLED": "true", "AWS_PAGER": "", "PATIENCE": "1", "HOME": str(folder), "AWS": str(program),
+            "AWS_ENDPOINT_URL": self.url, "AWS_EC2_METADATA_DISABLED": "true", "AWS_PAGER": "", "HOME": str(folder), "AWS": str(program),
         }
-        self.wait()
+        self.wait(cli.exists)
+        self.wait(self.answers)
+        self.commands = templates(folder / "cfn")
 
-    def wait(self):
+    def start(self, name, words, more):
+        with open(self.folder / f"{name}.log", "w") as log:
+            return subprocess.Popen([sys.executable, HERE / words[0], *words[1:]], env=os.environ | more, cwd=self.folder, stdout=log, stderr=log)
+
+    def answers(self):
+        try:
+            return urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=5).read()
+        except OSError:
+            return False
+
+    def wait(self, ready):
         until = time.monotonic() + 60
-        while True:
-            try:
-                return urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=5).read()
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(self.log.read_text()[-2000:])
-                time.sleep(0.1)
+        while not ready():
+            if any(process.poll() is not None for process in self.processes) or time.monotonic() > until:
+                raise RuntimeError(self.logs())
+            time.sleep(0.05)
+
+    def logs(self):
+        return "\n".join(log.read_text()[-2000:] for log in self.folder.glob("*.log"))
 
     def client(self, service):
-        """A client of that service. The AWS CLI is slow to start: it is for what the Makefile does."""
+        """A client of that service, for what is no test of a command."""
         return boto3.client(service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=ACCOUNT, aws_secret_access_key="local")
 
-    def make(self, target, folder, **variables):
-        """A target of the Makefile, on the templates in that folder."""
-        words = ["make", "--silent", "-C", str(folder), target, f"AWS={self.environment['AWS']}", f"CACHE={folder}/cache"]
-        return subprocess.run(words + [f"{name}={value}" for name, value in variables.items()], env=self.environment, capture_output=True, text=True)
+    def make(self, target, stdin="", environment=None, **variables):
+        """A target of the Makefile, on the templates as MiniStack knows them."""
+        words = ["make", "--silent", "-C", self.commands, target, f"AWS={self.environment['AWS']}", f"CACHE={self.folder}/cache"]
+        words += [f"{name}={value}" for name, value in variables.items()]
+        return subprocess.run(words, env=self.environment | (environment or {}), input=stdin, capture_output=True, text=True)
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+class Estate:
+    """An estate that `make deploy` has made, and its outputs."""
+
+    def __init__(self, server, stack, parameters):
+        self.server, self.stack = server, stack
+        done = self.deploy(" ".join(f"{name}='{value}'" for name, value in parameters.items()))
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:] + server.logs()
+        (found,) = server.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+        # What MiniStack's RDS knows and its CloudFormation does not ask it for.
+        group = next(group["DBClusterParameterGroupName"] for group in self.rds.describe_db_cluster_parameter_groups()["DBClusterParameterGroups"]
+                     if group["Description"] == f"Aurora cluster {parameters['Name']}")
+        self.rds.modify_db_cluster(DBClusterIdentifier=parameters["Name"], DBClusterParameterGroupName=group)
+
+    @property
+    def rds(self):
+        return self.server.client("rds")
+
+    def make(self, target, **more):
+        return self.server.make(target, STACK=self.stack, **more)
+
+    def deploy(self, parameters):
+        return self.make("deploy", PARAMETERS=parameters)
+
+    def output(self, name):
+        """An output as `make output` prints it."""
+        return self.make("output", NAME=name).stdout
+
+    def attributes(self, output):
+        """The attributes of a queue that is called so among the outputs."""
+        return self.server.client("sqs").get_queue_attributes(QueueUrl=self.outputs[output], AttributeNames=["All"])["Attributes"]
+
+    def receive(self, output="QueueUrl"):
+        """All messages that wait there, taken away."""
+        sqs, url, taken = self.server.client("sqs"), self.outputs[output], []
+        names = {"AttributeNames": ["All"], "MessageAttributeNames": ["All"]}
+        while found := sqs.receive_message(QueueUrl=url, WaitTimeSeconds=0, MaxNumberOfMessages=10, **names).get("Messages", []):
+            taken += found
+            for message in found:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return taken
+
+    def post(self, query, body, kind="application/json"):
+        """The status of a signed POST to the ingest, by the path that MiniStack has for it."""
+        api = self.outputs["IngestUrl"].split("//", 1)[1].split(".", 1)[0]
+        done = subprocess.run(
+            ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--aws-sigv4", f"aws:amz:{REGION}:execute-api", "--user", f"{ACCOUNT}:local",
+             "--header", f"content-type: {kind}", "--data-binary", body, f"{self.server.url}/restapis/{api}/v1/_user_request_/messages?{query}"],
+            capture_output=True, text=True, check=True,
+        )
+        return int(done.stdout)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def templates(folder):
     """A copy of this folder's commands and templates, as far as MiniStack knows them."""
-    for name in NAMES:
-        (folder / f"{name}.yaml").write_text(json.dumps(without(load(name))))
-    for name in ("Makefile", "database.py", "validate.py", "delete.sh", "tests/requirements"):
+    for name in ["Makefile", *(program.name for program in FOLDER.glob("*.py")), "tests/requirements"]:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(FOLDER / name)
+    for name in NAMES:
+        (folder / f"{name}.yaml").write_text(json.dumps(without(load(name))))
     return folder

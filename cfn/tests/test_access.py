@@ -126,10 +126,17 @@ def test_the_table_has_every_action_that_a_role_is_given():
         assert given == tried, f"{role}: the table must try each action, and no role has wildcards"
 
 
-@pytest.mark.parametrize("action, resource", [("sqs:SendMessage", QUEUE), ("rds-db:connect", USER), ("rds-db:connect", PROXY)])
-def test_without_drills_and_iam_logins_workers_cannot_use_them(action, resource):
-    assert not policy.allowed(statements("small", "WorkerRole"), action, resource)
+@pytest.mark.parametrize("kind, action, resource", [("small", "sqs:SendMessage", QUEUE), ("secret", "rds-db:connect", USER), ("small", "rds-db:connect", PROXY)])
+def test_without_drills_iam_logins_and_proxy_workers_cannot_use_them(kind, action, resource):
+    assert not policy.allowed(statements(kind, "WorkerRole"), action, resource)
     assert policy.allowed(statements("full", "WorkerRole"), action, resource)
+
+
+def test_workers_log_in_by_iam_unless_a_secret_was_asked_for():
+    assert policy.allowed(statements("small", "WorkerRole"), "rds-db:connect", USER)
+    assert not policy.allowed(statements("small", "WorkerRole"), "rds-db:connect", MASTER)
+    small, secret = (estate(kind).all()["access"].of_type("AWS::SecretsManager::Secret") for kind in ("small", "secret"))
+    assert not small and secret.keys() == {"WorkerSecret"}
 
 
 def test_without_drills_the_operator_fails_nothing_over():
@@ -168,7 +175,6 @@ def test_only_the_operator_asks_for_every_resource_and_only_to_see():
 
 
 POD = {
-    "aws:SourceAccount": "111122223333",
     "aws:RequestTag/eks-cluster-arn": f"arn:aws:eks:{HERE}:cluster/prod",
     "aws:RequestTag/kubernetes-namespace": "shop",
     "aws:RequestTag/kubernetes-service-account": "orders",
@@ -182,7 +188,8 @@ TRUST = [
     ("full", "sts:AssumeRole", EKS, POD | {"aws:RequestTag/kubernetes-namespace": "other"}, False),
     ("full", "sts:AssumeRole", EKS, POD | {"aws:RequestTag/kubernetes-service-account": "default"}, False),
     ("full", "sts:AssumeRole", EKS, POD | {"aws:RequestTag/eks-cluster-arn": f"arn:aws:eks:{HERE}:cluster/test"}, False),
-    ("full", "sts:AssumeRole", EKS, POD | {"aws:SourceAccount": "444455556666"}, False),
+    ("full", "sts:AssumeRole", EKS, POD | {"aws:RequestTag/eks-cluster-arn": "arn:aws:eks:eu-central-2:444455556666:cluster/prod"}, False),
+    ("full", "sts:AssumeRole", EKS, {}, False),
     ("full", "sts:AssumeRole", {"AWS": "arn:aws:iam::111122223333:root"}, POD, False),
     ("full", "sts:AssumeRoleWithWebIdentity", PROVIDER, TOKEN, False),
     ("irsa", "sts:AssumeRoleWithWebIdentity", PROVIDER, TOKEN, True),
@@ -200,7 +207,18 @@ def test_a_role_is_taken_only_by_its_own_service_account(kind, action, principal
     assert policy.allowed(statements, action, context=context, principal=principal) is expected
 
 
-@pytest.mark.parametrize("role, namespace, account", [("OperatorRole", "durable-write-system", "durable-write"), ("ProducerRole", "web", "checkout")])
+ACCOUNTS = [("OperatorRole", "durable-write-system", "durable-write"), ("ProducerRole", "web", "checkout")]
+
+
+@pytest.mark.parametrize("role, namespace, account", ACCOUNTS)
+def test_operator_and_producers_have_accounts_of_their_own_by_irsa(role, namespace, account):
+    trust = policy.trust(estate("irsa").all()["access"], role)
+    theirs = TOKEN | {"oidc.example.com/id/ABCD:sub": f"system:serviceaccount:{namespace}:{account}"}
+    assert policy.allowed(trust, "sts:AssumeRoleWithWebIdentity", context=theirs, principal=PROVIDER)
+    assert not policy.allowed(trust, "sts:AssumeRoleWithWebIdentity", context=TOKEN, principal=PROVIDER)
+
+
+@pytest.mark.parametrize("role, namespace, account", ACCOUNTS)
 def test_operator_and_producers_have_accounts_of_their_own(role, namespace, account):
     stack = estate("full").all()["access"]
     theirs = POD | {"aws:RequestTag/kubernetes-namespace": namespace, "aws:RequestTag/kubernetes-service-account": account}

@@ -24,4 +24,4 @@ def test_the_sql_has_no_password_in_it():
 
 def test_a_user_that_logs_in_by_iam_has_no_password():
     text = "\n".join(database.sql("durable_write", "app", None))
-    assert "PASSWORD" not in text and "GRANT rds_iam TO durable_write" in text
+    assert "LOGIN PASSWORD NULL" in text and "SCRAM" not in text and "GRANT rds_iam TO durable_write" in text

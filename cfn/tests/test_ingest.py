@@ -99,7 +99,9 @@ def test_an_answer_without_an_id_is_no_success(answer):
     "answer, expected",
     [
         ('{"Error": {"Code": "InvalidMessageContents"}}', 400),
-        ("<ErrorResponse><Error><Code>InvalidParameterValue</Code></Error></ErrorResponse>", 400),
+        ('{"Error": {"Code": "InvalidParameterValue", "Message": "ThrottlingException", "Type": "Sender"}, "RequestId": "1"}', 400),
+        ('{"Error": {"Code": "ThrottlingException", "Message": "not an InvalidParameterValue"}}', None),
+        ("<ErrorResponse><Error><Code>InvalidParameterValue</Code></Error></ErrorResponse>", None),
         ('{"Error": {"Code": "MissingParameter"}}', 400),
         ('{"Error": {"Code": "AccessDenied"}}', None),
         ('{"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue"}}', None),
