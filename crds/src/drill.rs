@@ -14,6 +14,11 @@ pub use status::{
     Integrity, Observation, ObservationSource, Phase, Recovery, RoleStatus, Verdict,
 };
 
+/// The shortest baseline of a probe, whatever [`Load::warm_up`] says: a second's messages are then old enough to be missed.
+pub const SHORTEST_BASELINE: std::time::Duration = std::time::Duration::from_secs(6);
+/// How long after its warm-up a probe's baseline may take to become steady.
+pub const BASELINE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Fails the Aurora cluster of a pipeline over once, while it writes, and records what happened.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -45,7 +50,7 @@ pub use status::{
 pub struct FailoverDrillSpec {
     /// The pipeline under test, of this namespace. Its Aurora cluster is failed over.
     pub pipeline_ref: PipelineReference,
-    /// The instance that is to become the writer. By default the reader of the lowest promotion tier that is available and lags little.
+    /// The instance that is to become the writer; by default the available reader of the lowest promotion tier. It may not lag too much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z][a-z0-9-]{0,62}$"), length(max = 63))]
     pub target_instance: Option<String>,
@@ -58,7 +63,7 @@ pub struct FailoverDrillSpec {
     /// Limits of the preflight. They can only tighten those that the platform team has set.
     #[serde(default)]
     pub preflight: Preflight,
-    /// When the drill ends at the latest, counted from its start; 2h at most.
+    /// When the drill ends at the latest, counted from its start; 2h at most. An operator that starts while a failover is measured counts anew.
     #[serde(default = "defaults::deadline")]
     pub deadline: Duration,
     /// The drill never triggers later than this.

@@ -122,11 +122,11 @@ pub struct Evidence {
     pub message: String,
     /// What was asked for and what was measured.
     pub criteria: Vec<Criterion>,
-    /// What happened, in the order of `at`.
+    /// What happened, in the order of `at`, as far as it was known when the drill was concluded: an event that RDS tells later is not in it.
     pub timeline: Vec<Observation>,
     /// The roles of all instances at the end.
     pub roles_after: Vec<RoleStatus>,
-    /// From the claim until the RDS API named another writer, in milliseconds.
+    /// From the claim until the RDS API named another writer, in milliseconds; absent too when the operator was started anew in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane_milliseconds: Option<i64>,
     /// What the probe measured; absent when its pod was lost.

@@ -27,7 +27,7 @@ pub const ATTEMPT_MILLISECONDS: u64 = 2000;
 pub struct ProbePlan {
     /// The drill's uid: it marks every message and row of the probe.
     pub drill: String,
-    /// `<kubernetes cluster>/<namespace>/<drill>`, for people who find the open-drill row.
+    /// `<kubernetes cluster>:<namespace of the operator>/<namespace>/<drill>`, for people who find the open-drill row.
     pub drill_name: String,
     /// The Aurora cluster's resource identifier: one open drill each.
     pub resource_id: String,

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 /// The engine that pipelines write to; Neptune, DocumentDB and Aurora MySQL answer in the same API.
 pub(crate) const ENGINE: &str = "aurora-postgresql";
+/// What the operator's identity needs for it.
+const RIGHTS: &str = "rds:DescribeDBClusters and rds:DescribeDBInstances";
 /// How long an answer is used.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How long an answer is waited for.
@@ -116,8 +118,8 @@ async fn describe(client: &Client) -> Result<HashMap<String, Lookup>, String> {
     let clusters = client.describe_db_clusters().into_paginator().items().send();
     let instances = client.describe_db_instances().into_paginator().items().send();
     let (clusters, instances) = futures::join!(clusters.collect::<Result<Vec<_>, _>>(), instances.collect::<Result<Vec<_>, _>>());
-    let clusters = clusters.map_err(|error| advice(&error))?;
-    let instances = instances.map_err(|error| advice(&error))?;
+    let clusters = clusters.map_err(|error| trouble(RIGHTS, &error))?;
+    let instances = instances.map_err(|error| trouble(RIGHTS, &error))?;
     Ok(index(&clusters, &instances))
 }
 
@@ -125,16 +127,20 @@ fn silent() -> String {
     format!("the RDS API did not answer within {} s: check the operator's network and aws.endpointUrl.rds", DEADLINE.as_secs())
 }
 
-fn advice<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug + 'static>(error: &SdkError<E, R>) -> String {
+/// Why a read failed, and what to do. What the SDK says in full names accounts, roles and endpoints, which are not the tenants' to know: that is
+/// for the log.
+pub(crate) fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug + 'static>(
+    rights: &str,
+    error: &SdkError<E, R>,
+) -> String {
+    tracing::warn!(error = %DisplayErrorContext(error), rights, "the RDS API was asked in vain");
     match error {
         SdkError::ServiceError(service) => match service.err().code() {
-            Some(code) if is_denied(code) => denied(code, "rds:DescribeDBClusters and rds:DescribeDBInstances"),
-            code => format!("the RDS API refused with {}", code.unwrap_or("an unknown error")),
+            Some(code) if is_denied(code) => denied(code, rights),
+            code => format!("the RDS API refused {rights} with {}", code.unwrap_or("an unknown error")),
         },
-        other => format!(
-            "the operator cannot ask the RDS API: {}; check aws.region, aws.endpointUrl.rds and the operator's AWS credentials",
-            DisplayErrorContext(other)
-        ),
+        _ => "the operator cannot ask the RDS API: check its network, its AWS credentials, aws.region and aws.endpointUrl.rds; its log says more"
+            .to_owned(),
     }
 }
 
@@ -178,7 +184,7 @@ fn lookup(cluster: &DbCluster, instances: &HashMap<&str, &DbInstance>) -> Lookup
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::{Arc, Mutex as StdMutex};
 
     use aws_sdk_rds::config::retry::RetryConfig;
@@ -191,7 +197,7 @@ mod tests {
     use super::*;
 
     /// An RDS API that gives those answers in turn, by action.
-    async fn rds(answer: impl Fn(&str, Option<&str>) -> (StatusCode, String) + Clone + Send + Sync + 'static) -> Client {
+    pub(crate) async fn rds(answer: impl Fn(&str, Option<&str>) -> (StatusCode, String) + Clone + Send + Sync + 'static) -> Client {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let handler = async move |body: String| {

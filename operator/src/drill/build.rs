@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use durable_write_crds::FailoverDrill;
 use durable_write_crds::layout;
 use durable_write_crds::probe::{PLAN_VARIABLE, ProbePlan, RESULT_FILE};
-use durable_write_crds::{Duration, drill::Load};
-use jiff::{SignedDuration, Timestamp};
+use durable_write_crds::{Duration, drill::BASELINE_PATIENCE};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use super::preflight::{Pins, max_replica_lag};
-use super::step::left;
+use super::step::{MARGIN, shortest_baseline, signed};
 use crate::pipeline::names::{COMPONENT_LABEL, MANAGED_BY_LABEL, MANAGER, PIPELINE_LABEL};
 use crate::pipeline::pod_like_workers;
 use crate::settings::Settings;
@@ -27,8 +27,6 @@ pub(super) const GENERATION_ANNOTATION: &str = "durablewrite.dev/pipeline-genera
 const DRILL_LABEL: &str = "durablewrite.dev/drill";
 /// It stops at once: nothing is to be drained.
 const GRACE_SECONDS: i64 = 10;
-/// What the probe needs at its end to count its rows, in milliseconds.
-const COUNTING: u64 = 15_000;
 
 /// The name of the probe's pod.
 pub(super) fn pod_name(drill: &str) -> String {
@@ -40,10 +38,10 @@ pub(super) fn pod_name(drill: &str) -> String {
 #[error("the probe's pod could not be made: {0}")]
 pub(super) struct Unbuildable(String);
 
-/// The pod of the probe of `drill`.
-pub(super) fn pod(drill: &FailoverDrill, pins: &Pins, settings: &Settings, now: Timestamp) -> Result<Pod, Unbuildable> {
+/// The pod of the probe of `drill`, which must have ended when `left` is over.
+pub(super) fn pod(drill: &FailoverDrill, pins: &Pins, settings: &Settings, left: SignedDuration) -> Result<Pod, Unbuildable> {
     let unbuildable = |why: &dyn std::fmt::Display| Unbuildable(why.to_string());
-    let plan = plan(drill, pins, settings, now);
+    let plan = plan(drill, pins, settings, left);
     let plan = serde_json::to_string(&plan).map_err(|error| unbuildable(&error))?;
     let mut spec = pod_like_workers(&pins.pipeline, settings).map_err(|error| unbuildable(&error))?;
     spec.restart_policy = Some("Never".to_owned());
@@ -109,11 +107,13 @@ fn container(worker: Container, plan: String) -> Container {
     }
 }
 
-fn plan(drill: &FailoverDrill, pins: &Pins, settings: &Settings, now: Timestamp) -> ProbePlan {
+fn plan(drill: &FailoverDrill, pins: &Pins, settings: &Settings, left: SignedDuration) -> ProbePlan {
     let load = &drill.spec.load;
+    // A drill that another release of the operator has begun holds back this one's: each has Leases of its own.
+    let operator = format!("{}:{}", settings.cluster_name, settings.namespace);
     ProbePlan {
         drill: drill.uid().unwrap_or_default(),
-        drill_name: format!("{}/{}/{}", settings.cluster_name, drill.namespace().unwrap_or_default(), drill.name_any()),
+        drill_name: format!("{operator}/{}/{}", drill.namespace().unwrap_or_default(), drill.name_any()),
         resource_id: pins.cluster.resource_id.clone(),
         writer: pins.writer.clone(),
         target: pins.target.clone(),
@@ -124,17 +124,18 @@ fn plan(drill: &FailoverDrill, pins: &Pins, settings: &Settings, now: Timestamp)
         warm_up: load.warm_up,
         cool_down: load.cool_down,
         backlog_drained: drill.spec.objectives.backlog_drained,
-        deadline: probe_deadline(drill, load, left(drill, now)),
+        deadline: probe_deadline(drill, left),
     }
 }
 
-/// What is left of the drill, without the time for cooling down, draining and counting; but enough for what the objective allows.
-fn probe_deadline(drill: &FailoverDrill, load: &Load, left: SignedDuration) -> Duration {
-    let millis = |duration: Duration| u64::try_from(duration.get().as_millis()).unwrap_or(u64::MAX);
-    let after = millis(load.cool_down).saturating_add(millis(drill.spec.objectives.backlog_drained)).saturating_add(COUNTING);
-    let left = u64::try_from(left.as_millis()).unwrap_or(0);
-    let least = millis(load.warm_up).saturating_add(millis(drill.spec.objectives.recovery_time));
-    Duration::from_millis(left.saturating_sub(after).max(least.min(left)))
+/// What is left of the drill, without the time for cooling down, draining and counting; but enough for a baseline that comes late and for what
+/// the objective allows. The queue's DelaySeconds, which only the probe knows, are not in it: a recovery at the last moment may not be measured.
+fn probe_deadline(drill: &FailoverDrill, left: SignedDuration) -> Duration {
+    let objectives = &drill.spec.objectives;
+    let after = signed(drill.spec.load.cool_down.get() + objectives.backlog_drained.get() + MARGIN);
+    let least = signed(shortest_baseline(drill) + BASELINE_PATIENCE + objectives.recovery_time.get());
+    let deadline = (left - after).max(least.min(left));
+    Duration::from_millis(u64::try_from(deadline.as_millis()).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_pod_of_the_probe() {
-        let pod = pod(&fixtures::drill(), &fixtures::pins(), &settings(), fixtures::second(3)).unwrap();
+        let pod = pod(&fixtures::drill(), &fixtures::pins(), &settings(), SignedDuration::from_secs(897)).unwrap();
         insta::assert_snapshot!(yaml(&pod));
     }
 
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_probe_is_no_worker_to_the_deployment() {
-        let pod = pod(&fixtures::drill(), &fixtures::pins(), &settings(), fixtures::second(3)).unwrap();
+        let pod = pod(&fixtures::drill(), &fixtures::pins(), &settings(), SignedDuration::from_secs(897)).unwrap();
         let selector = crate::pipeline::names::selector_text(&fixtures::pins().identity.name);
         let labels = pod.metadata.labels.unwrap();
         assert!(
@@ -175,10 +176,36 @@ mod tests {
     }
 
     #[test]
-    fn a_short_drill_leaves_its_probe_time_for_the_objective() {
-        let mut drill = fixtures::drill();
-        drill.spec.deadline = Duration::from_millis(120_000);
-        let plan = plan(&drill, &fixtures::pins(), &settings(), fixtures::second(0));
-        assert_eq!(plan.deadline, Duration::from_millis(80_000));
+    fn a_short_drill_leaves_its_probe_time_for_a_late_baseline_and_the_objective() {
+        let deadline = |warm_up: u64, recovery: u64, left: i64| {
+            let mut drill = fixtures::drill();
+            drill.spec.load.warm_up = Duration::from_millis(warm_up * 1000);
+            drill.spec.objectives.recovery_time = Duration::from_millis(recovery * 1000);
+            plan(&drill, &fixtures::pins(), &settings(), SignedDuration::from_secs(left)).deadline.get().as_secs()
+        };
+        assert_eq!(deadline(20, 60, 897), 897 - 30 - 300 - 15, "without the time for what comes after");
+        assert_eq!(deadline(20, 60, 300), 20 + 30 + 60);
+        assert_eq!(deadline(20, 60, 100), 100, "not longer than the drill");
+        assert_eq!(deadline(2, 1, 58), 6 + 30 + 1, "no baseline is shorter than 6 s");
+        assert_eq!(deadline(2, 1, -5), 0);
+    }
+
+    #[test]
+    fn a_drill_can_only_tighten_how_far_its_target_may_lag() {
+        for (asked, most) in [(None, 1000), (Some(500), 500), (Some(10_000), 1000)] {
+            let mut drill = fixtures::drill();
+            drill.spec.preflight.max_replica_lag = asked.map(Duration::from_millis);
+            let plan = plan(&drill, &fixtures::pins(), &settings(), SignedDuration::from_secs(897));
+            assert_eq!(plan.max_replica_lag, Duration::from_millis(most), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn drills_of_two_releases_of_the_operator_are_told_apart_by_the_first_part_of_their_names() {
+        let name = |namespace: &str| {
+            let settings = Settings { namespace: namespace.to_owned(), ..settings() };
+            plan(&fixtures::drill(), &fixtures::pins(), &settings, SignedDuration::from_secs(897)).drill_name
+        };
+        assert_eq!([name("one"), name("other")], ["test:one/shop/first", "test:other/shop/first"]);
     }
 }

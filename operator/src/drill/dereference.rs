@@ -5,19 +5,16 @@ use durable_write_crds::{DurableWritePipeline, FailoverDrill};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use super::build::pod_name;
+use super::lease;
 use super::observed::{ClusterSeen, EvidenceSeen, LeaseSeen, Observed, ProbeSeen, Workers};
 use super::preflight::min_interval;
 use super::rds::{AuroraCluster, ClusterEvent};
 use super::step::has_ended;
 use super::world::{Failure, Kubernetes, Rds};
-use super::{lease, step};
 use crate::settings::Settings;
-
-/// Events are asked for from so long before the claim: clocks differ.
-const BEFORE_CLAIM: SignedDuration = SignedDuration::from_secs(5);
 
 /// Reads all that the next step of `drill` needs. What RDS does not say is part of what is observed, and no failure.
 pub(super) async fn dereference<K: Kubernetes, R: Rds>(
@@ -79,11 +76,16 @@ fn identifier(claim: Option<&Claim>, pipeline: Option<&DurableWritePipeline>) ->
 
 fn since(drill: &FailoverDrill, claim: Option<&Claim>, settings: &Settings, now: Timestamp) -> Option<Timestamp> {
     if let Some(claim) = claim {
-        return claim.at.checked_sub(BEFORE_CLAIM).ok();
+        return since_claim(claim);
     }
     let interval = min_interval(drill, settings).get();
     let interval = SignedDuration::try_from(interval).unwrap_or(SignedDuration::MAX).min(SignedDuration::from_hours(14 * 24));
     if interval.is_zero() { None } else { now.checked_sub(interval).ok() }
+}
+
+/// From when on events are a claim's: from a little earlier, as clocks differ.
+pub(super) fn since_claim(claim: &Claim) -> Option<Timestamp> {
+    claim.at.checked_sub(SignedDuration::from_secs(5)).ok()
 }
 
 pub(super) async fn ask_rds<R: Rds>(
@@ -111,8 +113,9 @@ async fn read_lease<K: Kubernetes>(kubernetes: &K, settings: &Settings, cluster:
     let lease = kubernetes.get::<Lease>(&settings.namespace, &lease::name(&cluster.resource_id)).await?;
     let holder_gone = match lease.as_ref().and_then(lease::holder).filter(|holder| holder.uid != uid) {
         Some(holder) => {
-            let found = kubernetes.get::<FailoverDrill>(holder.namespace, holder.name).await?;
-            found.is_none_or(|found| found.metadata.uid.as_deref() != Some(holder.uid) || step::has_ended(&found))
+            let found = kubernetes.get_drill(holder.namespace, holder.name).await?;
+            // One that this version cannot read may run.
+            found.is_none_or(|found| found.meta().uid.as_deref() != Some(holder.uid) || found.0.as_ref().is_ok_and(has_ended))
         }
         None => false,
     };

@@ -1,13 +1,15 @@
 //! Carries a drill on by one step at a time: reads everything, decides, does one thing, writes the status if it changed. It knows the world by
 //! traits only, so the same executor runs in a simulation.
 
+mod trigger;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use durable_write_crds::conditions::drill_reasons as reasons;
 use durable_write_crds::drill::{ObservationSource, Phase};
-use durable_write_crds::evidence::{Call, CallOutcome, Claim, Evidence, digest};
+use durable_write_crds::evidence::{CallOutcome, Claim, Evidence, digest};
 use durable_write_crds::{FailoverDrill, FailoverDrillStatus};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -16,7 +18,7 @@ use kube::ResourceExt;
 use super::memory::Memory;
 use super::observed::{EvidenceSeen, Observed};
 use super::status::{self, Progress};
-use super::step::{self, Ending, Step, next_step};
+use super::step::{self, Ending, MAYBE_MADE, Step, next_step};
 use super::timeline::Timeline;
 use super::world::{Failure, Kubernetes, Rds, Surroundings};
 use super::{build, dereference, evidence, lease};
@@ -73,6 +75,11 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map_or(1, |memory| memory.failures)
     }
 
+    /// Forgets that nothing is left to do for the drill.
+    pub(super) fn reopen(&self, uid: &str) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).retain(|other, memory| other != uid || !memory.done);
+    }
+
     /// Forgets all drills but those.
     pub(super) fn keep(&self, exists: impl Fn(&str) -> bool) {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| exists(uid));
@@ -108,7 +115,7 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         };
         let (now, instant) = (self.surroundings.now(), self.surroundings.instant());
         memory.observe(&observed, state.as_ref(), now, instant);
-        memory.count_down(step::left(drill, now), instant);
+        memory.count_down(step::left(drill, observed.evidence.claim().is_some(), now), instant);
         Ok(observed)
     }
 
@@ -124,7 +131,8 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
                 Ok(Some(Duration::ZERO))
             }
             Step::StartProbe(pins) => {
-                let pod = build::pod(drill, &pins, &self.settings, self.surroundings.now())?;
+                let left = step::remaining(drill, &memory.known, self.surroundings.now());
+                let pod = build::pod(drill, &pins, &self.settings, left)?;
                 match self.kubernetes.create(&pod).await {
                     Ok(created) => memory.known.probe = created.uid(),
                     // It is there: the next look says whose it is.
@@ -149,70 +157,6 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
             Step::Finish(evidence, digest) => self.finish(drill, observed, &evidence, &digest, memory).await,
             Step::CleanUp => self.clean_up(drill, observed, memory).await,
         }
-    }
-
-    /// Reads and decides once more, makes the claim, and calls. No other path calls, and none calls after reading a claim.
-    async fn trigger(&self, drill: &FailoverDrill, memory: &mut Memory) -> Result<Next, StepError> {
-        let began = self.surroundings.instant();
-        let fresh = self.kubernetes.get::<FailoverDrill>(&drill.namespace().unwrap_or_default(), &drill.name_any()).await?;
-        let Some(fresh) = fresh.filter(|fresh| fresh.metadata.uid == drill.metadata.uid) else { return Ok(None) };
-        let observed = self.observe(&fresh, memory).await?;
-        let now = self.surroundings.now();
-        let (pins, probe) = match (next_step(&fresh, &observed, &memory.known, &self.settings, now), observed.probe.ours()) {
-            (Step::Trigger(pins), Some(probe)) => (pins, probe),
-            // Something changed: the next look deals with it.
-            _ => return Ok(Some(Duration::ZERO)),
-        };
-        let claim = evidence::claim(&fresh, &pins, probe, &self.settings, self.surroundings.nonce(), now);
-        if !self.surroundings.leads().await || self.surroundings.instant().duration_since(began) > step::CLAIM_HOLDS {
-            let why = "the baseline is steady; waits until this process surely leads and the Kubernetes and RDS APIs answer quickly";
-            self.tell_progress(&fresh, &observed, memory, Phase::Baseline, PROGRESSING, why).await?;
-            return Ok(Some(SOON));
-        }
-        let claimed = self.surroundings.instant();
-        match self.make_claim(&claim).await {
-            Ok(true) => {}
-            Ok(false) => return Ok(Some(Duration::ZERO)),
-            Err(StepError::Kubernetes(Failure::Refused(why))) => {
-                return self.end(&fresh, &observed, &refused("the claim", &why), memory).await;
-            }
-            Err(error) => return Err(error),
-        }
-        memory.claimed(claimed);
-        memory.known.call = Some(self.call(&claim, claimed).await);
-        let call = memory.known.call.clone();
-        memory.seen.timeline.add_result(&call.unwrap_or(MAYBE_MADE), None, self.surroundings.now());
-        self.tell_progress(&fresh, &observed, memory, Phase::Triggering, PROGRESSING, "the failover is claimed and called for").await?;
-        Ok(Some(SOON))
-    }
-
-    /// True when the claim was created by this very call. A reply may be lost: then the claim with this nonce is this call's.
-    async fn make_claim(&self, claim: &Claim) -> Result<bool, StepError> {
-        let object = evidence::claim_object(claim)?;
-        match self.kubernetes.create(&object).await {
-            Ok(_) => Ok(true),
-            Err(Failure::Unclear(_) | Failure::Conflict) => {
-                let found = self.kubernetes.get::<ConfigMap>(&claim.drill.namespace, &object.name_any()).await?;
-                let found = EvidenceSeen::read(found, &claim.drill.uid);
-                Ok(matches!(&found, EvidenceSeen::Claimed(found, _) if found.nonce == claim.nonce))
-            }
-            Err(failure) => Err(failure.into()),
-        }
-    }
-
-    /// Calls for the failover, unless the claim is too old by the monotonic clock.
-    async fn call(&self, claim: &Claim, claimed: tokio::time::Instant) -> Call {
-        if self.surroundings.instant().duration_since(claimed) > step::CLAIM_HOLDS {
-            return Call { outcome: CallOutcome::NotMade, ..MAYBE_MADE };
-        }
-        let began = Some(self.surroundings.now());
-        let answer = self.rds.fail_over(&claim.cluster.identifier, &claim.target).await;
-        let (outcome, message) = match answer {
-            super::rds::Answer::Accepted => (CallOutcome::Accepted, None),
-            super::rds::Answer::Refused(why) => (CallOutcome::Refused, Some(why)),
-            super::rds::Answer::Unclear(why) => (CallOutcome::Unclear, Some(why)),
-        };
-        Call { outcome, began, ended: Some(self.surroundings.now()), message: message.map(|message| message.chars().take(512).collect()) }
     }
 
     async fn write_lease(&self, lease: &Lease) -> Result<(), Failure> {
@@ -392,9 +336,6 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
 }
 
 const PROGRESSING: &str = reasons::PROGRESSING;
-
-/// What is said of a call that this process did not make: another may have.
-const MAYBE_MADE: Call = Call { outcome: CallOutcome::Unclear, began: None, ended: None, message: None };
 
 fn refused(what: &str, why: &str) -> Ending {
     step::error(reasons::KUBERNETES_REFUSED, format!("the Kubernetes API refused {what}, and nothing was triggered: {why}"))

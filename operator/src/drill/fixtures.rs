@@ -87,7 +87,7 @@ pub(super) fn pins() -> Pins {
 
 /// The probe's pod as Kubernetes shows it.
 pub(super) fn pod(ready: bool) -> Pod {
-    let mut pod = build::pod(&drill(), &pins(), &settings(), second(3)).unwrap();
+    let mut pod = build::pod(&drill(), &pins(), &settings(), SignedDuration::from_secs(897)).unwrap();
     pod.metadata.uid = Some("pod-uid".to_owned());
     pod.metadata.creation_timestamp = Some(Time(second(3)));
     pod.status = Some(running(ready));

@@ -9,6 +9,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, P
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource, ResourceExt};
 
+use super::Guarded;
 use super::world::{Failure, Kubernetes, Note, Object};
 use crate::metrics::Metrics;
 use crate::pipeline::names::{self, MANAGER};
@@ -63,6 +64,10 @@ impl Kubernetes for KubernetesApi {
     async fn get<K: Object>(&self, namespace: &str, name: &str) -> Result<Option<K>, Failure> {
         let api = self.api::<K>(namespace);
         limited(api.get_opt(name)).await
+    }
+
+    async fn get_drill(&self, namespace: &str, name: &str) -> Result<Option<Guarded>, Failure> {
+        limited(Api::<Guarded>::namespaced(self.client.clone(), namespace).get_opt(name)).await
     }
 
     async fn create<K: Object>(&self, object: &K) -> Result<K, Failure> {

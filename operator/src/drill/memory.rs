@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::observed::{Observed, Workers};
 use super::rds::AuroraCluster;
 use super::series::Seconds;
-use super::step::Known;
+use super::step::{Known, signed};
 use super::timeline::{Timeline, observation};
 
 /// The depth of the queue is shown anew this often.
@@ -39,6 +39,8 @@ pub(super) struct Memory {
     /// When the depth of the queue was taken over last.
     depth_at: Option<Instant>,
     workers: Option<BTreeSet<String>>,
+    /// The probe's end was seen.
+    measured: bool,
 }
 
 /// What was seen, for the report.
@@ -46,7 +48,7 @@ pub(super) struct Memory {
 pub(super) struct Seen {
     pub(super) timeline: Timeline,
     pub(super) roles_after: Vec<RoleStatus>,
-    /// From the claim until RDS named another writer.
+    /// From the claim until RDS named another writer, by the monotonic clock: none when another process made the claim.
     pub(super) control_plane_milliseconds: Option<i64>,
     pub(super) series: Seconds,
     /// The depth of the queue, for people.
@@ -68,7 +70,7 @@ impl Memory {
             self.anchor = None;
         }
         let anchor = *self.anchor.get_or_insert((now, instant));
-        let step = signed_milliseconds(now.duration_since(anchor.0)) - signed_milliseconds(duration(instant.duration_since(anchor.1)));
+        let step = signed_milliseconds(now.duration_since(anchor.0)) - signed_milliseconds(signed(instant.duration_since(anchor.1)));
         if step.abs() > self.known.clock_step.abs() {
             self.known.clock_step = step;
         }
@@ -90,20 +92,28 @@ impl Memory {
         }
         if let Some(claim) = observed.evidence.claim() {
             let since = *self.claim_seen.get_or_insert(instant);
-            self.known.since_claim = Some(instant.duration_since(since));
+            let since = instant.duration_since(since);
+            self.known.since_claim = Some(since);
             let cluster = observed.cluster.found().filter(|cluster| cluster.resource_id == claim.cluster.resource_id);
             self.known.moved |= cluster.and_then(AuroraCluster::writer).is_some_and(|writer| writer != claim.writer);
-            self.seen.after_claim(observed, claim, now);
-            if self.known.pipeline_changed.is_none() {
+            for event in observed.events.iter().flatten() {
+                if !self.known.events.contains(event) {
+                    self.known.events.push(event.clone());
+                }
+            }
+            self.seen.after_claim(observed, claim, self.known.call.is_some().then_some(since), now);
+            // What becomes of the pipeline afterwards changes nothing that was measured.
+            if self.known.pipeline_changed.is_none() && !self.measured {
                 self.known.pipeline_changed = self.change_of_pipeline(observed, claim);
             }
+            self.measured |= observed.probe.ours().is_some_and(|probe| probe.end.is_some());
         }
     }
 
-    /// What is left until the deadline by the wall clock; only the first look counts.
+    /// What is left until the deadline; only the first look counts.
     pub(super) fn count_down(&mut self, left: SignedDuration, instant: Instant) {
         let (left, since) = *self.deadline.get_or_insert((left, instant));
-        self.known.left = Some(left - duration(instant.duration_since(since)));
+        self.known.left = Some(left - signed(instant.duration_since(since)));
     }
 
     fn show_depth(&mut self, instant: Instant) {
@@ -158,7 +168,7 @@ impl Seen {
         }
     }
 
-    fn after_claim(&mut self, observed: &Observed, claim: &Claim, now: Timestamp) {
+    fn after_claim(&mut self, observed: &Observed, claim: &Claim, since: Option<Duration>, now: Timestamp) {
         self.note(claim.at, claim.at, ObservationSource::Operator, "Claimed", &format!("the failover to {} was claimed", claim.target));
         for event in observed.events.iter().flatten() {
             self.note(event.at, now, ObservationSource::RDSEvent, event.kind.reason(), &event.message);
@@ -168,7 +178,7 @@ impl Seen {
         match cluster.writer() {
             Some(writer) if writer != claim.writer => {
                 if self.control_plane_milliseconds.is_none() && !self.timeline.has("WriterChanged") {
-                    self.control_plane_milliseconds = Some(signed_milliseconds(now.duration_since(claim.at)));
+                    self.control_plane_milliseconds = since.map(|since| signed_milliseconds(signed(since)));
                     let message = format!("the RDS API names {writer} as the writer, no longer {}", claim.writer);
                     let uncertainty = self.old_writer_at.map(|before| signed_milliseconds(now.duration_since(before)));
                     let seen = observation(now, now, ObservationSource::RDS, "WriterChanged", &message);
@@ -180,10 +190,6 @@ impl Seen {
     }
 }
 
-fn duration(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
-}
-
 fn signed_milliseconds(duration: SignedDuration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -191,11 +197,13 @@ fn signed_milliseconds(duration: SignedDuration) -> i64 {
 #[cfg(test)]
 mod tests {
     use durable_write_crds::probe::ProbeSecond;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
     use crate::drill::evidence;
     use crate::drill::fixtures::{self, second};
     use crate::drill::observed::{ClusterSeen, EvidenceSeen, LeaseSeen, ProbeSeen};
+    use crate::drill::rds::{ClusterEvent, EventKind};
 
     fn observed(writer: &str) -> Observed {
         let mut cluster = fixtures::cluster();
@@ -217,6 +225,55 @@ mod tests {
         for (writer, moved) in [("payments-1", false), ("", false), ("payments-2", true), ("payments-1", true)] {
             memory.observe(&observed(writer), None, second(40), instant);
             assert_eq!(memory.known.moved, moved, "{writer}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_the_pipeline_after_the_probe_has_ended_changes_nothing() {
+        let changes: [fn(&mut Observed); 3] = [
+            |seen| seen.pipeline.as_mut().unwrap().metadata.generation = Some(5),
+            |seen| seen.pipeline = None,
+            |seen| seen.workers.pods = vec![("new".to_owned(), second(60))],
+        ];
+        for change in changes {
+            for ended in [false, true] {
+                let (mut memory, instant) = (Memory::default(), Instant::now());
+                let mut seen = observed("payments-3");
+                if ended {
+                    seen.probe = ProbeSeen::read(Some(fixtures::ended(&fixtures::result())), &fixtures::drill());
+                }
+                let EvidenceSeen::Claimed(_, object) = &mut seen.evidence else { panic!() };
+                object.metadata.creation_timestamp = Some(Time(second(30)));
+                memory.observe(&seen, None, second(91), instant);
+                change(&mut seen);
+                memory.observe(&seen, None, second(92), instant);
+                assert_eq!(memory.known.pipeline_changed.is_some(), !ended, "{:?}", memory.known.pipeline_changed);
+            }
+        }
+    }
+
+    #[test]
+    fn events_of_all_looks_after_the_claim_are_remembered_once() {
+        let (mut memory, instant) = (Memory::default(), Instant::now());
+        let event = |at| ClusterEvent { at: second(at), kind: EventKind::Completed, message: String::new() };
+        for events in [Ok(vec![event(31)]), Err("throttled".to_owned()), Ok(vec![event(31), event(38)]), Ok(Vec::new())] {
+            memory.observe(&Observed { events, ..observed("payments-1") }, None, second(40), instant);
+        }
+        assert_eq!(memory.known.events, [event(31), event(38)]);
+        let before = Observed { evidence: EvidenceSeen::None, events: Ok(vec![event(-900)]), ..observed("payments-1") };
+        memory.observe(&before, None, second(40), instant);
+        assert_eq!(memory.known.events.len(), 2, "those of the interval before the claim are another matter");
+    }
+
+    #[test]
+    fn how_long_rds_took_goes_by_the_monotonic_clock_of_the_process_that_claimed() {
+        for (made, took) in [(true, Some(8000)), (false, None)] {
+            let (mut memory, instant) = (Memory::default(), Instant::now());
+            memory.claimed(instant);
+            memory.known.call = made.then_some(crate::drill::step::MAYBE_MADE);
+            // The wall clock is set ahead by an hour.
+            memory.observe(&observed("payments-3"), None, second(3638), instant + Duration::from_secs(8));
+            assert_eq!(memory.seen.control_plane_milliseconds, took);
         }
     }
 

@@ -57,7 +57,7 @@ pub(crate) type Guarded = DeserializeGuard<FailoverDrill>;
 
 /// How many drills are looked at side by side.
 const CONCURRENCY: u16 = 32;
-/// How often claims are looked at whose drills are gone.
+/// How often claims are looked at that nobody else may look after.
 const ORPHANS: Duration = Duration::from_secs(5);
 /// The longest wait after a failed look: a failover is not waited for by anybody else.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -229,7 +229,7 @@ async fn look_after_orphans(context: &Context) {
         for claim in context.claims.state_filter(is_open) {
             let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
             if let Err(error) = context.executor.look_after(&namespace, &name).await {
-                tracing::warn!(namespace, name, %error, "the evidence of a deleted drill could not be completed; it is tried again");
+                tracing::warn!(namespace, name, %error, "the evidence of a drill that was deleted or had ended could not be completed; it is tried again");
             }
         }
     }

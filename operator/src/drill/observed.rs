@@ -118,6 +118,8 @@ pub(super) struct Probe {
     pub(super) pipeline: (String, i64),
     pub(super) image: String,
     pub(super) created: Timestamp,
+    /// When its container began, where it runs.
+    pub(super) started: Option<Timestamp>,
     /// Its baseline is steady.
     pub(super) ready: bool,
     /// Why its container does not start.
@@ -164,6 +166,7 @@ fn read_probe(pod: Pod, drill: &str) -> Option<Probe> {
     Some(Probe {
         uid: pod.uid()?,
         created: pod.creation_timestamp()?.0,
+        started: state.running.and_then(|running| running.started_at).map(|time| time.0),
         image: container.image.clone().unwrap_or_default(),
         ready: shown.is_some_and(|shown| shown.ready) && end.is_none() && pod.metadata.deletion_timestamp.is_none(),
         waiting: state.waiting.and_then(|waiting| waiting.message.or(waiting.reason)),

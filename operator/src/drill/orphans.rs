@@ -1,17 +1,16 @@
-//! A drill that was deleted after its claim: nobody reconciles it any more, so its evidence is completed and its Lease given free here.
-//! Nothing else is deleted.
+//! A claim that nobody looks after any more. When its drill was deleted, its evidence is completed and its Lease given free here; when its drill
+//! had ended before the claim came (the request was late), the drill is taken up again. Nothing else is deleted.
 
-use durable_write_crds::FailoverDrill;
 use durable_write_crds::conditions::drill_reasons as reasons;
 use durable_write_crds::drill::Verdict;
 use durable_write_crds::evidence::{CLAIM_KEY, Claim};
-use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Resource;
 
-use super::dereference::ask_rds;
+use super::dereference::{ask_rds, since_claim};
 use super::executor::{Executor, StepError};
 use super::observed::{EvidenceSeen, LeaseSeen, Observed, ProbeSeen, Workers};
-use super::step::{ending, is_settled};
+use super::step::{ending, has_ended, is_settled};
 use super::world::{Kubernetes, Rds, Surroundings};
 
 impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
@@ -22,12 +21,16 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         let evidence = EvidenceSeen::read(Some(config_map), &claim.drill.uid);
         let EvidenceSeen::Claimed(_, config_map) = &evidence else { return Ok(()) };
         let config_map = config_map.clone();
-        let drill = self.kubernetes.get::<FailoverDrill>(namespace, &claim.drill.name).await?;
-        if drill.is_some_and(|drill| drill.metadata.uid.as_deref() == Some(claim.drill.uid.as_str())) {
+        let drill = self.kubernetes.get_drill(namespace, &claim.drill.name).await?;
+        if let Some(drill) = drill.filter(|drill| drill.meta().uid.as_deref() == Some(claim.drill.uid.as_str())) {
+            if drill.0.as_ref().is_ok_and(has_ended) {
+                self.reopen(&claim.drill.uid);
+                // On the heap: futures within futures have a depth that the compiler takes.
+                Box::pin(self.look(namespace, &claim.drill.name, &claim.drill.uid)).await?;
+            }
             return Ok(());
         }
-        let since = claim.at.checked_sub(SignedDuration::from_secs(5)).ok();
-        let (cluster, events) = ask_rds(&self.rds, Some(claim.cluster.identifier.clone()), since).await;
+        let (cluster, events) = ask_rds(&self.rds, Some(claim.cluster.identifier.clone()), since_claim(&claim)).await;
         let observed = Observed {
             evidence,
             pipeline: None,

@@ -8,12 +8,13 @@ use aws_sdk_rds::config::retry::RetryConfig;
 use aws_sdk_rds::config::timeout::TimeoutConfig;
 use aws_sdk_rds::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_rds::operation::describe_db_clusters::DescribeDBClustersError;
+use aws_sdk_rds::operation::failover_db_cluster::FailoverDBClusterError;
 use aws_sdk_rds::types::{DbCluster, DbInstance, Event, Filter, SourceType};
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 
 use super::world::{CALL_TIMEOUT, Rds};
-use crate::aurora::{denied, is_denied};
+use crate::aurora::{denied, is_denied, trouble};
 
 /// How long all attempts of a read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(8);
@@ -175,39 +176,37 @@ impl Rds for RdsApi {
         let call = self.call.failover_db_cluster().db_cluster_identifier(identifier).target_db_instance_identifier(target).send();
         match call.await {
             Ok(_) => Answer::Accepted,
-            Err(SdkError::ServiceError(error)) => {
-                let status = error.raw().status().as_u16();
-                match error.err().code() {
-                    // RDS itself has answered, also when it throttles: nothing was begun.
-                    Some(code) if (400..500).contains(&status) && status != 408 => Answer::Refused(refusal(code, error.err().message())),
-                    code => Answer::Unclear(format!("the answer was {status} {}", code.unwrap_or("without a code"))),
-                }
+            Err(error) => {
+                tracing::warn!(error = %DisplayErrorContext(&error), "the call for a failover was not accepted");
+                answer(&error)
             }
-            Err(error) => Answer::Unclear(DisplayErrorContext(error).to_string()),
         }
     }
 }
 
-/// Why the call was refused. What AWS says of a right that is missing names account and role, which are not the tenant's to know.
-fn refusal(code: &str, message: Option<&str>) -> String {
-    if is_denied(code) {
-        return denied(code, "rds:FailoverDBCluster under the condition of the cluster's tag");
+/// What came of a call that was not accepted.
+fn answer(error: &SdkError<FailoverDBClusterError>) -> Answer {
+    let SdkError::ServiceError(service) = error else {
+        return Answer::Unclear("the RDS API did not answer the call, or could not be asked: the operator's log says more".to_owned());
+    };
+    let status = service.raw().status().as_u16();
+    match service.err().code() {
+        // RDS itself has answered, also when it throttles: nothing was begun.
+        Some(code) if (400..500).contains(&status) && status != 408 => Answer::Refused(refusal(code, service.err())),
+        code => Answer::Unclear(format!("the answer was {status} {}", code.unwrap_or("without a code"))),
     }
-    format!("{code}: {}", message.unwrap_or("without a message"))
 }
 
-fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug + 'static>(
-    right: &str,
-    error: &SdkError<E, R>,
-) -> String {
+/// Why the call was refused: in the words of AWS only where they are about the cluster. Others name account and role, which are not the
+/// tenant's to know.
+fn refusal(code: &str, error: &FailoverDBClusterError) -> String {
+    use FailoverDBClusterError::{DbClusterNotFoundFault, InvalidDbClusterStateFault, InvalidDbInstanceStateFault};
     match error {
-        SdkError::ServiceError(service) => match service.err().code() {
-            Some(code) if is_denied(code) => denied(code, right),
-            code => format!("the RDS API refused {right} with {}", code.unwrap_or("an unknown error")),
-        },
-        _ => {
-            "the RDS API does not answer: check the operator's network, its AWS credentials, aws.region and aws.endpointUrl.rds".to_owned()
+        DbClusterNotFoundFault(_) | InvalidDbClusterStateFault(_) | InvalidDbInstanceStateFault(_) => {
+            format!("{code}: {}", error.message().unwrap_or("without a message"))
         }
+        _ if is_denied(code) => denied(code, "rds:FailoverDBCluster under the condition of the cluster's tag"),
+        _ => format!("{code}: the operator's log says more"),
     }
 }
 
@@ -249,7 +248,16 @@ fn parse_event(event: &Event) -> Option<ClusterEvent> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_sdk_rds::config::interceptors::BeforeSerializationInterceptorContextRef;
+    use aws_sdk_rds::config::{ConfigBag, Intercept};
+    use aws_sdk_rds::error::BoxError;
+    use axum::http::StatusCode;
+
     use super::*;
+    use crate::aurora::tests::rds as server;
+    use crate::aurora::{Clusters, Lookup};
 
     #[test]
     fn events_are_told_apart_by_their_text() {
@@ -266,11 +274,76 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_right_that_is_missing_is_told_without_account_and_role() {
-        let says = "User: arn:aws:sts::123456789012:assumed-role/durable-write/i-1 is not authorized to perform: rds:FailoverDBCluster";
-        let told = refusal("AccessDenied", Some(says));
-        assert!(told.contains("allow its identity rds:FailoverDBCluster under the condition") && !told.contains("123456789012"), "{told}");
-        assert_eq!(refusal("InvalidDBClusterStateFault", Some("busy")), "InvalidDBClusterStateFault: busy");
+    /// As AWS says it, and the SDK.
+    const SAYS: &str = "User: arn:aws:sts::123456789012:assumed-role/durable-write/i-1 is not authorized to perform: rds:FailoverDBCluster";
+
+    /// What comes of the call when RDS answers so; with how often it was made.
+    async fn called(status: u16, body: String) -> (Answer, usize) {
+        let calls = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&calls);
+        let client = server(move |action, _| {
+            assert_eq!(action, "FailoverDBCluster");
+            *counted.lock().unwrap() += 1;
+            (StatusCode::from_u16(status).unwrap(), body.clone())
+        });
+        let answer = RdsApi::new(&client.await).fail_over("orders", "orders-2").await;
+        let calls = *calls.lock().unwrap();
+        (answer, calls)
+    }
+
+    #[tokio::test]
+    async fn what_rds_answers_to_the_call_is_told_apart_without_account_and_role_and_never_asked_twice() {
+        let error = |code: &str| format!("<ErrorResponse><Error><Code>{code}</Code><Message>{SAYS}</Message></Error></ErrorResponse>");
+        let accepted = "<FailoverDBClusterResponse><FailoverDBClusterResult/></FailoverDBClusterResponse>".to_owned();
+        assert_eq!(called(200, accepted).await, (Answer::Accepted, 1));
+        for (status, code, told) in [
+            (403, "AccessDenied", "the operator may not ask the RDS API (AccessDenied): allow its identity rds:FailoverDBCluster"),
+            (400, "Throttling", "Throttling: the operator's log says more"),
+            (403, "ExpiredToken", "ExpiredToken: the operator's log says more"),
+        ] {
+            let (Answer::Refused(why), 1) = called(status, error(code)).await else { panic!("{status} {code}") };
+            assert!(why.starts_with(told) && !why.contains("arn:"), "{why}");
+        }
+        for (status, code) in [(404, "DBClusterNotFoundFault"), (400, "InvalidDBClusterStateFault"), (400, "InvalidDBInstanceState")] {
+            assert_eq!(called(status, error(code)).await, (Answer::Refused(format!("{code}: {SAYS}")), 1), "in RDS's own words");
+        }
+        for (status, body) in [
+            (500, error("InternalFailure")),
+            (503, error("ServiceUnavailable")),
+            (408, error("RequestTimeout")),
+            (400, "<html>a proxy</html>".to_owned()),
+            (200, "<html>a proxy</html>".to_owned()),
+        ] {
+            let (Answer::Unclear(why), 1) = called(status, body).await else { panic!("{status}") };
+            assert!(!why.contains("arn:") && !why.contains("html"), "{why}");
+        }
+    }
+
+    /// Fails each request before it is sent, as missing credentials do.
+    #[derive(Debug)]
+    struct NoCredentials;
+
+    impl Intercept for NoCredentials {
+        fn name(&self) -> &'static str {
+            "NoCredentials"
+        }
+
+        fn read_before_execution(&self, _: &BeforeSerializationInterceptorContextRef<'_>, _: &mut ConfigBag) -> Result<(), BoxError> {
+            Err(SAYS.into())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_sdk_says_of_the_operators_identity_is_for_its_log_only() {
+        let client = server(|_, _| (StatusCode::OK, String::new())).await;
+        let client = Client::from_conf(client.config().to_builder().interceptor(NoCredentials).build());
+        let rds = RdsApi::new(&client);
+        let Answer::Unclear(called) = rds.fail_over("orders", "orders-2").await else { panic!() };
+        let told = [called, rds.cluster("orders").await.unwrap_err(), rds.events("orders", Timestamp::UNIX_EPOCH).await.unwrap_err()];
+        for told in told {
+            assert!(!told.contains("arn:") && told.contains("log says more"), "{told}");
+        }
+        let Lookup::Unknown(told) = Clusters::new(client).find("orders").await else { panic!() };
+        assert!(!told.contains("arn:") && told.contains("AWS credentials"), "{told}");
     }
 }

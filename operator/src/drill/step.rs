@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use durable_write_crds::FailoverDrill;
 use durable_write_crds::conditions::{drill_reasons as reasons, drill_types};
-use durable_write_crds::drill::{Criterion, Phase, Verdict};
+use durable_write_crds::drill::{Criterion, Phase, SHORTEST_BASELINE, Verdict};
 use durable_write_crds::evidence::{Call, CallOutcome, Claim, Evidence};
-use durable_write_crds::probe::{Gap, ProbeOutcome};
+use durable_write_crds::probe::{Gap, ProbeOutcome, STREAK};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
@@ -16,7 +16,7 @@ use kube::ResourceExt;
 use super::lease::{self, Holder, Standing};
 use super::observed::{EvidenceSeen, LeaseSeen, Observed, Probe, ProbeSeen};
 use super::preflight::{self, Hindrance, Pins};
-use super::rds::AuroraCluster;
+use super::rds::{AuroraCluster, ClusterEvent};
 use super::verdict::{self, Measured};
 use crate::settings::Settings;
 use fate::{Fate, unseen};
@@ -29,10 +29,13 @@ const RDS_SILENCE: Duration = Duration::from_secs(120);
 const BASELINE: Duration = Duration::from_secs(240);
 /// Who has made the claim calls within this time of its own clock, or never.
 pub(super) const CLAIM_HOLDS: Duration = Duration::from_secs(5);
-/// The probe's images, connections and final count take some of the time too.
-const MARGIN: SignedDuration = SignedDuration::from_secs(15);
+/// What the probe's image, its connections and its final count take beside what is planned.
+pub(super) const MARGIN: Duration = Duration::from_secs(15);
 /// The longest reason of a probe's that is passed on.
 const LONGEST_REASON: usize = 64;
+
+/// What is said of a call that this process did not make: another may have.
+pub(super) const MAYBE_MADE: Call = Call { outcome: CallOutcome::Unclear, began: None, ended: None, message: None };
 
 /// How a drill ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +70,8 @@ pub(super) struct Known {
     pub(super) left: Option<SignedDuration>,
     /// Another instance was the writer after the claim, if only for a while.
     pub(super) moved: bool,
+    /// The cluster's events since the claim, of all looks.
+    pub(super) events: Vec<ClusterEvent>,
     /// How the pipeline changed after the claim.
     pub(super) pipeline_changed: Option<String>,
     /// By how much the wall clock moved against the monotonic clock, in milliseconds.
@@ -136,29 +141,42 @@ fn is_true(drill: &FailoverDrill, type_: &str) -> bool {
     conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
-/// What is left until the drill's deadline, by the wall clock.
-pub(super) fn left(drill: &FailoverDrill, now: Timestamp) -> SignedDuration {
-    let created = drill.creation_timestamp().map_or(now, |time| time.0);
-    signed(drill.spec.deadline.get()) - now.duration_since(created)
+/// What is left until the drill's deadline when a process looks at it for the first time: by the wall clock, which may have been set. After the
+/// claim the deadline counts anew, as nothing shall end a drill in its failover that is no more than a clock; the probe ends by its own.
+pub(super) fn left(drill: &FailoverDrill, claimed: bool, now: Timestamp) -> SignedDuration {
+    let deadline = signed(drill.spec.deadline.get());
+    let began = drill.creation_timestamp().filter(|_| !claimed).map_or(now, |time| time.0);
+    deadline.min(deadline - now.duration_since(began))
 }
 
 /// The same by the monotonic clock, where this process has seen the drill before.
-fn remaining(drill: &FailoverDrill, known: &Known, now: Timestamp) -> SignedDuration {
-    known.left.unwrap_or_else(|| left(drill, now))
+pub(super) fn remaining(drill: &FailoverDrill, known: &Known, now: Timestamp) -> SignedDuration {
+    known.left.unwrap_or_else(|| left(drill, false, now))
 }
 
-fn signed(duration: Duration) -> SignedDuration {
+pub(super) fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// How long the probe writes before the failover at the least, while its queue delays no message.
+pub(super) fn shortest_baseline(drill: &FailoverDrill) -> Duration {
+    drill.spec.load.warm_up.get().max(SHORTEST_BASELINE)
 }
 
 /// The least that a drill needs from the start of its probe.
 fn needs(drill: &FailoverDrill) -> SignedDuration {
-    signed(drill.spec.load.warm_up.get()) + needs_after_trigger(drill) + MARGIN
+    signed(shortest_baseline(drill) + MARGIN) + needs_after_trigger(drill)
 }
 
 /// The least that a drill needs from its trigger, to measure a failover that meets the objective.
 fn needs_after_trigger(drill: &FailoverDrill) -> SignedDuration {
     signed(drill.spec.objectives.recovery_time.get() + drill.spec.load.cool_down.get())
+}
+
+/// What is left until the deadline of the probe, which counts from the start of its container.
+fn left_of_probe(probe: &Probe, now: Timestamp) -> SignedDuration {
+    let ran = probe.started.map_or(SignedDuration::ZERO, |started| now.duration_since(started));
+    signed(probe.plan.deadline.get()) - ran.max(SignedDuration::ZERO)
 }
 
 fn before_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, settings: &Settings, now: Timestamp) -> Step {
@@ -171,7 +189,7 @@ fn before_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, setti
         Hindrance::Unknown(trouble) if left < SignedDuration::ZERO || known.silent.is_some_and(|silent| silent >= RDS_SILENCE) => {
             Step::End(error(reasons::CLUSTER_UNKNOWN, trouble))
         }
-        Hindrance::Unknown(trouble) => Step::Wait(Phase::Preflight, reasons::CLUSTER_UNKNOWN, trouble),
+        Hindrance::Unknown(trouble) => Step::Wait(before_trigger(observed), reasons::CLUSTER_UNKNOWN, trouble),
         Hindrance::Outage(trouble) if left < SignedDuration::ZERO => Step::End(error(reasons::PIPELINE_NOT_READY, trouble)),
         Hindrance::Outage(trouble) => Step::Wait(before_trigger(observed), reasons::PIPELINE_NOT_READY, trouble),
     };
@@ -205,7 +223,11 @@ fn before_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, setti
         )),
         ProbeSeen::None if left < needs(drill) => Step::End(error(
             reasons::DEADLINE_EXCEEDED,
-            "too little time is left until the deadline to measure anything: create a new drill",
+            format!(
+                "{} s are left until the deadline, and baseline, failover and cool-down need {} s at the least: raise spec.deadline in a new drill",
+                left.as_secs().max(0),
+                needs(drill).as_secs()
+            ),
         )),
         ProbeSeen::None => Step::StartProbe(Box::new(pins)),
         ProbeSeen::Ours(probe) => baseline(drill, probe, known, pins, left, now),
@@ -267,12 +289,14 @@ fn baseline(drill: &FailoverDrill, probe: &Probe, known: &Known, pins: Pins, lef
             Err(why) => error(reasons::BASELINE_UNSTEADY, format!("{why}: kubectl logs {}-probe says more", drill.name_any())),
         });
     }
-    let in_time = left >= needs_after_trigger(drill);
+    // A failover that meets the objective must be seen to its end, by the probe too.
+    let recovery = signed(drill.spec.objectives.recovery_time.get());
+    let in_time = left >= needs_after_trigger(drill) && left_of_probe(probe, now) >= recovery;
     if probe.ready && in_time {
         return Step::Trigger(Box::new(pins));
     }
     if probe.ready {
-        let message = "too little time is left until the deadline to measure a failover; nothing was triggered: create a new drill";
+        let message = "too little time is left to measure a failover, and nothing was triggered: raise spec.deadline in a new drill";
         return Step::End(error(reasons::DEADLINE_EXCEEDED, message));
     }
     let state = known.stage.as_deref().map(|stage| format!(" (stage {stage})")).unwrap_or_default();
@@ -296,8 +320,7 @@ fn is_reason(text: &str) -> bool {
 }
 
 fn after_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, claim: &Claim, now: Timestamp) -> Step {
-    let unclear = Call { outcome: CallOutcome::Unclear, began: None, ended: None, message: None };
-    let call = known.call.as_ref().unwrap_or(&unclear);
+    let call = known.call.as_ref().unwrap_or(&MAYBE_MADE);
     if call.outcome == CallOutcome::Refused {
         let why = call.message.as_deref().unwrap_or_default();
         return Step::Conclude(error(reasons::REFUSED, format!("the RDS API refused the failover: {why}")));
@@ -322,8 +345,12 @@ fn after_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, claim:
     }
     let end = probe.and_then(|probe| probe.end.as_ref());
     if let Some(Ok(result)) = end.map(|end| &end.result) {
-        // Writes that stood still and went on on the old writer are no failover that anybody has seen, unless one was accepted.
-        let stayed = |gap: &Gap| call.outcome != CallOutcome::Accepted && gap.writer_after.as_ref() == Some(&claim.writer);
+        // Single writes that fail are no failover. Writes that stood still and went on on the old writer are one if it was accepted.
+        let stayed = |gap: &Gap| match &gap.writer_after {
+            Some(after) if *after != claim.writer => false,
+            Some(_) if call.outcome != CallOutcome::Accepted => true,
+            _ => gap.failed_attempts < STREAK.into(),
+        };
         if !fate.seen && result.gap.as_ref().is_none_or(stayed) {
             return stop(unseen(call, result.message.as_deref()));
         }
@@ -331,7 +358,7 @@ fn after_claim(drill: &FailoverDrill, observed: &Observed, known: &Known, claim:
             let why = result.message.as_deref().unwrap_or("without a reason");
             return stop(ending(Verdict::Inconclusive, reasons::PROBE_LOST, format!("the probe ended before it had measured: {why}")));
         }
-        let events = observed.events.as_deref().unwrap_or_default();
+        let events = &known.events;
         let measured = Measured { claim, call, result, events, known, target_is_writer: fate.target_is_writer };
         return stop(verdict::judge(&measured));
     }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::Guarded;
 use super::rds::{Answer, AuroraCluster, ClusterEvent};
 
 /// How long an answer to the call for a failover is waited for.
@@ -56,6 +57,8 @@ pub(super) struct Note {
 /// The Kubernetes API. Reads are of the API server, never of a watch.
 pub(super) trait Kubernetes: Send + Sync {
     fn get<K: Object>(&self, namespace: &str, name: &str) -> impl Future<Output = Result<Option<K>, Failure>> + Send;
+    /// Reads a drill, or why the object cannot be read as one: that of another version must not keep others waiting.
+    fn get_drill(&self, namespace: &str, name: &str) -> impl Future<Output = Result<Option<Guarded>, Failure>> + Send;
     fn create<K: Object>(&self, object: &K) -> impl Future<Output = Result<K, Failure>> + Send;
     /// Fails with [`Failure::Conflict`] when the object was changed since it was read.
     fn replace<K: Object>(&self, object: &K) -> impl Future<Output = Result<K, Failure>> + Send;

@@ -19,8 +19,8 @@ WHERE NOT coalesce((SELECT bool_and(has_table_privilege(to_regclass(wanted.name)
 FROM string_to_table(wanted.rights, ', ') AS needed), false)";
 /// Drills of one Aurora cluster queue up here, so that of two that begin at once only one finds nobody.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('durable-write/' || $1, 0))";
-/// Another drill that is open on this Aurora cluster. Those of the own Kubernetes cluster (the first part of the name) are none: there the Lease
-/// lets one drill begin at a time, and a probe that was killed left its row open.
+/// Another drill that is open on this Aurora cluster. Those of the own operator (the first part of the name) are none: its Lease lets one drill
+/// begin at a time, and a probe that was killed left its row open.
 const OTHER: &str = "\
 SELECT name FROM durable_write.drill WHERE drill <> $1::text::uuid AND resource_id = $2 AND split_part(name, '/', 1) <> split_part($3, '/', 1) \
 AND closed IS NULL AND expires > clock_timestamp() LIMIT 1";

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::*;
+use crate::drill::Guarded;
 use crate::drill::fixtures::{self, second};
 use crate::drill::rds::{Answer, AuroraCluster, ClusterEvent};
 use crate::drill::world::{Note, Object};
@@ -149,6 +150,11 @@ async fn look(executor: &Executor<World, World, World>) -> Result<Next, StepErro
 impl Kubernetes for World {
     async fn get<K: Object>(&self, _: &str, name: &str) -> Result<Option<K>, Failure> {
         Ok(self.read(name))
+    }
+
+    async fn get_drill(&self, _: &str, name: &str) -> Result<Option<Guarded>, Failure> {
+        let key = ("FailoverDrill".to_owned(), name.to_owned());
+        Ok(self.with(|state| state.objects.get(&key).map(|value| serde_json::from_value(value.clone()).unwrap())))
     }
 
     async fn create<K: Object>(&self, object: &K) -> Result<K, Failure> {
@@ -291,6 +297,26 @@ async fn a_probe_under_a_sidecar_is_read_and_then_deleted() {
         assert_eq!(world.ending().0, Some(Verdict::Aborted));
         assert_eq!(world.with(|state| state.deleted.contains(&"Pod".to_owned())), deleted, "{phase}");
     }
+}
+
+#[tokio::test]
+async fn a_drill_that_cannot_be_read_keeps_no_other_from_its_end() {
+    let world = World::ready();
+    world.with(|state| {
+        state.objects.remove(&("Pod".to_owned(), "first-probe".to_owned()));
+        let newer = serde_json::json!({"metadata": {"name": "newer", "uid": "newer"}, "spec": {"pipelineRef": 7}});
+        state.objects.insert(("FailoverDrill".to_owned(), "newer".to_owned()), newer);
+    });
+    let name = lease::name(&fixtures::cluster().resource_id);
+    let holder = lease::Holder { uid: "newer", namespace: "shop", name: "newer" };
+    let lease::Standing::Write(taken) = lease::standing(None, false, holder, (&settings().namespace, &name), second(28)) else { panic!() };
+    world.put(&*taken);
+    let executor = executor(&world);
+    assert_eq!(look(&executor).await.unwrap(), Some(LATER));
+    assert!(world.condition(drill_types::COMPLETE).1.contains("the drill newer"));
+    world.at(890);
+    look(&executor).await.unwrap();
+    assert_eq!(world.ending(), (Some(Verdict::Error), reasons::ANOTHER_DRILL.to_owned()));
 }
 
 #[tokio::test]

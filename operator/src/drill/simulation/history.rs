@@ -79,16 +79,52 @@ pub(super) async fn killed_once(seed: u64, awaits: u64) -> Result<Ended, String>
         process::run(&world, awaits, &settings).await;
         process::run(&world, u64::MAX, &settings).await;
     };
+    to_the_end(&world, operator).await
+}
+
+/// One drill in fair weather: when its call has taken effect the operator is killed, and the clock set before another takes its place.
+pub(super) async fn clock_set(seed: u64, by: SignedDuration) -> Result<Ended, String> {
+    let world = World::new(seed, Weather::Fair);
+    let settings = settings();
+    world.put(pipeline(NAMESPACES[0]));
+    world.put(new_drill(NAMESPACES[0], 1));
+    let operator = async {
+        tokio::select! {
+            biased;
+            () = world.until(|state| state.claims.iter().any(|claim| claim.effect.is_some()).then_some(())) => {}
+            () = process::run(&world, u64::MAX, &settings) => {}
+        }
+        world.with(|state| state.step = by);
+        process::run(&world, u64::MAX, &settings).await;
+    };
+    to_the_end(&world, operator).await
+}
+
+/// Two drills of one cluster in fair weather, and two releases of the operator, each with Leases of its own.
+pub(super) async fn two_releases(seed: u64) -> Result<Ended, String> {
+    let world = World::new(seed, Weather::Fair);
+    for (namespace, number) in NAMESPACES.into_iter().zip(1..) {
+        world.put(pipeline(namespace));
+        world.put(new_drill(namespace, number));
+    }
+    let (one, other) = (settings(), Settings { namespace: "another-release".to_owned(), ..settings() });
+    let operators = async {
+        tokio::join!(process::run(&world, u64::MAX, &one), process::run(&world, u64::MAX, &other));
+    };
+    to_the_end(&world, operators).await
+}
+
+async fn to_the_end(world: &World, operators: impl Future<Output = ()>) -> Result<Ended, String> {
     let time = async {
         tokio::time::timeout(CALM, world.until(all_ended)).await.ok();
         tokio::time::sleep(SETTLED).await;
     };
     tokio::select! {
         biased;
-        () = operator => {}
+        () = operators => {}
         () = time => {}
     }
-    judge::judge(&world)
+    judge::judge(world)
 }
 
 fn settings() -> Settings {
@@ -117,7 +153,7 @@ async fn people(world: &World) {
     world.sleep(0, 60_000).await;
     let Some(drill) = world.with(|state| state.store.get::<FailoverDrill>(NAMESPACES[0], "first")) else { return };
     let mut drill = Arc::unwrap_or_clone(drill);
-    match world.below(8) {
+    match world.below(9) {
         0 => world.remove(&drill),
         1 => {
             world.remove(&drill);
@@ -139,6 +175,7 @@ async fn people(world: &World) {
             let probe = world.with(|state| state.store.get::<Pod>(NAMESPACES[0], "first-probe"));
             probe.iter().for_each(|probe| world.remove(&**probe));
         }
+        6 => world.with(|state| state.gone = true),
         _ => {}
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
 use super::history::Ended;
-use super::rds::Fate;
+use super::rds::Effect;
 use super::world::{State, World};
 use crate::drill::lease;
 use crate::drill::step::has_ended;
@@ -37,8 +37,8 @@ pub(super) fn judge(world: &World) -> Result<Ended, String> {
         }
         let told: Vec<_> =
             evidence().map(|evidence| format!("{}: {} {}", evidence.claim.drill.uid, evidence.verdict, evidence.reason)).collect();
-        let fates: Vec<_> = state.claims.iter().map(|claim| claim.fate).collect();
-        Err(format!("{}; evidence {told:?}, calls {fates:?}", broken.join("; ")))
+        let effects: Vec<_> = state.claims.iter().map(|claim| claim.effect).collect();
+        Err(format!("{}; evidence {told:?}, calls {effects:?}", broken.join("; ")))
     })
 }
 
@@ -50,16 +50,17 @@ fn read(config_map: &ConfigMap) -> Option<(Evidence, String)> {
 /// A verdict that is not true of what came of the call.
 fn lie(state: &State, evidence: &Evidence) -> Option<String> {
     let claim = state.claims.iter().find(|claim| claim.nonce == evidence.claim.nonce)?;
-    let happened = claim.fate == Some(Fate::ToTarget);
-    let refused = matches!(claim.fate, None | Some(Fate::Refused | Fate::Lost | Fate::Nothing));
+    let happened = claim.effect == Some(Effect::ToTarget);
+    let refused = matches!(claim.effect, None | Some(Effect::Refused | Effect::Lost | Effect::Nothing));
     let denials = [reasons::TRIGGER_UNKNOWN, reasons::NOT_CALLED, reasons::REFUSED, reasons::NO_FAILOVER_SEEN];
-    let denied = denials.contains(&evidence.reason.as_str());
+    // Of a cluster that is gone nobody sees what became of it.
+    let denied = denials.contains(&evidence.reason.as_str()) && !state.gone;
     let lie = match evidence.verdict {
         Verdict::Pass => !happened,
         Verdict::Fail => refused,
         _ => denied && happened,
     };
-    lie.then(|| format!("the evidence says {} {}, and of the call came {:?}", evidence.verdict, evidence.reason, claim.fate))
+    lie.then(|| format!("the evidence says {} {}, and of the call came {:?}", evidence.verdict, evidence.reason, claim.effect))
 }
 
 /// What the status of a drill says that is not so.

@@ -7,10 +7,12 @@ use durable_write_crds::evidence::{CLAIM_KEY, Claim, EVIDENCE_KEY};
 use durable_write_crds::{DurableWritePipeline, FailoverDrill, FailoverDrillStatus};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
+use kube::core::DeserializeGuard;
 use tokio::time::Instant;
 
 use super::probe;
 use super::world::{Claimed, State, World};
+use crate::drill::Guarded;
 use crate::drill::world::{Failure, Kubernetes, Note, Object};
 
 fn kind<K: Object>() -> &'static str {
@@ -31,8 +33,12 @@ impl Kubernetes for World {
         Ok(lost(found)?.map(Arc::unwrap_or_clone))
     }
 
+    async fn get_drill(&self, namespace: &str, name: &str) -> Result<Option<Guarded>, Failure> {
+        Ok(self.get::<FailoverDrill>(namespace, name).await?.map(|drill| DeserializeGuard(Ok(drill))))
+    }
+
     async fn create<K: Object>(&self, object: &K) -> Result<K, Failure> {
-        let (object, process) = (object.clone(), self.process.as_ref().map_or(0, |process| process.id));
+        let (object, process, began) = (object.clone(), self.process.as_ref().map_or(0, |process| process.id), Instant::now());
         let create = move |world: &Self| {
             if world.with(|state| state.store.same(&object).is_some()) {
                 return Err(Failure::Conflict);
@@ -40,7 +46,7 @@ impl Kubernetes for World {
             let made = world.put(object);
             let any: &dyn std::any::Any = &made;
             if let Some(claim) = any.downcast_ref::<ConfigMap>() {
-                world.with(|state| claimed(state, claim, process));
+                world.with(|state| claimed(state, claim, process, began));
             }
             if let Some(pod) = any.downcast_ref::<Pod>() {
                 tokio::spawn(probe::run(world.clone(), pod.clone()));
@@ -104,8 +110,8 @@ pub(super) fn read_claim(config_map: &ConfigMap) -> Claim {
     serde_json::from_str(&config_map.data.as_ref().unwrap()[CLAIM_KEY]).unwrap()
 }
 
-/// Notes who made the claim; a claim beside that of another drill, which has not ended, must not be.
-fn claimed(state: &mut State, made: &ConfigMap, process: u64) {
+/// Notes who made the claim and when it began to; a claim beside that of another drill, which has not ended, must not be.
+fn claimed(state: &mut State, made: &ConfigMap, process: u64, began: Instant) {
     let is_open = |other: &ConfigMap| other.uid() != made.uid() && other.data.as_ref().is_none_or(|data| !data.contains_key(EVIDENCE_KEY));
     let open: Vec<_> = state.store.all::<ConfigMap>().filter(|other| is_open(other)).map(|other| read_claim(&other).drill).collect();
     for other in open {
@@ -115,5 +121,5 @@ fn claimed(state: &mut State, made: &ConfigMap, process: u64) {
         }
     }
     let nonce = read_claim(made).nonce;
-    state.claims.push(Claimed { nonce, process, at: Instant::now(), called: false, fate: None });
+    state.claims.push(Claimed { nonce, process, began, called: false, effect: None });
 }

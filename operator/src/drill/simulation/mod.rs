@@ -13,9 +13,11 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use durable_write_crds::conditions::drill_reasons as reasons;
 use durable_write_crds::drill::Verdict;
+use jiff::SignedDuration;
 
-use history::{Ended, history, killed_once};
+use history::{Ended, clock_set, history, killed_once, two_releases};
 
 /// Kill points of all tests of this file together: at least so many.
 const LEAST: usize = 2000;
@@ -95,4 +97,22 @@ fn killed_once_at_each_await_a_drill_passes_or_says_that_nobody_knows_whether_it
     for point in ["before create ConfigMap", "during call", "after call"] {
         assert!(kills.0.contains_key(point), "never killed {point}: {:?}", kills.0);
     }
+}
+
+#[test]
+fn a_clock_that_is_set_while_no_operator_runs_ends_no_drill_in_its_failover() {
+    for (seed, hours) in [(0, 1), (1, -1)] {
+        let ended = in_its_own_time(clock_set(seed, SignedDuration::from_hours(hours))).unwrap();
+        assert_eq!(ended.verdicts, [(Verdict::Pass, reasons::OBJECTIVES_MET.to_owned())], "by {hours} h");
+    }
+}
+
+#[test]
+fn two_releases_of_the_operator_run_no_two_drills_of_a_cluster_at_once() {
+    let mut passed = 0;
+    for seed in 0..20 {
+        let ended = in_its_own_time(two_releases(seed)).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+        passed += ended.verdicts.iter().filter(|(verdict, _)| *verdict == Verdict::Pass).count();
+    }
+    assert!(passed > 0, "no drill passed, the model is broken");
 }

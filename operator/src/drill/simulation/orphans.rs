@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_write_crds::FailoverDrill;
+use durable_write_crds::conditions::drill_reasons as reasons;
+use durable_write_crds::drill::Verdict;
 use durable_write_crds::evidence::{CLAIM_KEY, EVIDENCE_KEY, Evidence};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -13,8 +15,9 @@ use super::world::{Weather, World};
 use crate::drill::executor::Executor;
 use crate::drill::fixtures::{self, UID};
 use crate::drill::lease::{self, Holder, Standing};
+use crate::drill::memory::Seen;
 use crate::drill::world::Surroundings;
-use crate::drill::{evidence, rds};
+use crate::drill::{evidence, rds, status, step};
 
 const NAMESPACE: &str = "shop";
 /// Nothing more comes of a call after so long.
@@ -115,6 +118,29 @@ async fn the_claim_of_a_drill_that_is_there_is_left_to_it() {
     assert_eq!(say(&scene).as_deref(), Some("Aborted DrillDeleted"));
     let other = scene.world.with(|state| state.store.get::<FailoverDrill>(NAMESPACE, "first")).unwrap();
     assert_eq!(other.status, None, "it has nothing to do with it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_comes_when_its_drill_has_ended_is_completed_by_the_drill() {
+    let scene = Scene::new(UID);
+    let claim = scene.config_map();
+    scene.world.remove(&*claim);
+    let mut drill = fixtures::drill();
+    drill.spec.abort = true;
+    let aborted = step::ending(Verdict::Aborted, reasons::ABORTED, "why");
+    drill.status = Some(status::ended(&drill, &aborted, None, &Seen::default(), scene.world.now()));
+    scene.world.put(drill);
+    let look = || scene.operator.look(NAMESPACE, "first", UID);
+    assert_eq!(look().await.unwrap(), None, "nothing is left to do");
+    scene.world.put(Arc::unwrap_or_clone(claim));
+    assert_eq!(look().await.unwrap(), None);
+    scene.look().await;
+    let drill = || scene.world.with(|state| state.store.get::<FailoverDrill>(NAMESPACE, "first")).unwrap();
+    assert!(!step::has_ended(&drill()), "its change makes the controller look at it again and again");
+    tokio::time::sleep(SETTLED).await;
+    assert_eq!(look().await.unwrap(), None);
+    assert_eq!(say(&scene).as_deref(), Some("Aborted AbortRequested"));
+    assert!(drill().status.as_ref().unwrap().evidence.is_some(), "the drill tells of its evidence");
 }
 
 #[tokio::test(start_paused = true)]

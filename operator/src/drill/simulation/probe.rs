@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable_write_crds::probe::{Gap, ProbeResult};
+use durable_write_crds::conditions::drill_reasons as reasons;
+use durable_write_crds::probe::{Gap, PLAN_VARIABLE, ProbeOutcome, ProbePlan, ProbeResult};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::ResourceExt;
@@ -15,16 +16,34 @@ use crate::drill::rds::AVAILABLE;
 use crate::drill::world::Surroundings;
 
 /// How long it waits for the failover.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs until its pod ends or is deleted.
 pub(super) async fn run(world: World, pod: Pod) {
     let gone = world.until(|state| (!is_there(state, &pod)).then_some(()));
+    let plan = plan(&pod);
     tokio::select! {
         biased;
         () = gone => {}
-        () = measure(&world, &pod) => {}
+        () = measure(&world, &pod, &plan) => {}
     }
+    world.with(|state| state.open.remove(&plan.drill));
+}
+
+fn plan(pod: &Pod) -> ProbePlan {
+    let env = pod.spec.as_ref().unwrap().containers[0].env.as_ref().unwrap();
+    let plan = env.iter().find(|variable| variable.name == PLAN_VARIABLE).unwrap();
+    serde_json::from_str(plan.value.as_ref().unwrap()).unwrap()
+}
+
+/// Enters the drill into the database, unless one of another operator's is open.
+fn open(state: &mut State, plan: &ProbePlan) -> bool {
+    let operator = plan.drill_name.split('/').next().unwrap();
+    if state.open.values().any(|other| other != operator) {
+        return false;
+    }
+    state.open.insert(plan.drill.clone(), operator.to_owned());
+    true
 }
 
 fn is_there(state: &State, pod: &Pod) -> bool {
@@ -36,27 +55,38 @@ fn show(world: &World, pod: &Pod, status: PodStatus) {
     world.put(Pod { status: Some(status), ..Arc::unwrap_or_clone(found) });
 }
 
-async fn measure(world: &World, pod: &Pod) {
+async fn measure(world: &World, pod: &Pod, plan: &ProbePlan) {
     let takes = if world.is_foul() { 5000 } else { 600 };
-    let (started, step) = (world.now(), world.with(|state| state.step));
+    let started = world.now();
+    if !world.with(|state| open(state, plan)) {
+        let (outcome, reason) = (ProbeOutcome::Refused, Some(reasons::ANOTHER_DRILL.to_owned()));
+        let result = ProbeResult { outcome, reason, ..result(plan, started, world.now(), None) };
+        return show(world, pod, fixtures::terminated(&result));
+    }
     world.sleep(500, takes).await;
     let earlier = world.until(|state| (state.cluster.status == AVAILABLE).then_some(state.failovers.len())).await;
     show(world, pod, fixtures::running(true));
     let ended = |state: &mut State| state.failovers.get(earlier).filter(|failover| failover.ended.is_some()).cloned();
     let failover = tokio::time::timeout(PATIENCE, world.until(ended)).await.ok();
     world.sleep(500, takes).await;
-    let stepped = world.with(|state| state.step) - step;
-    show(world, pod, fixtures::terminated(&result(pod, started, world.now(), failover.as_ref(), stepped)));
+    let now = world.now();
+    let gap = failover.as_ref().map(gap).or_else(|| world.happens(50).then(|| blip(now, &plan.writer)));
+    show(world, pod, fixtures::terminated(&result(plan, started, now, gap)));
 }
 
-fn result(pod: &Pod, started: Timestamp, ended: Timestamp, failover: Option<&Failover>, stepped: SignedDuration) -> ProbeResult {
+fn result(plan: &ProbePlan, started: Timestamp, ended: Timestamp, gap: Option<Gap>) -> ProbeResult {
     let mut result = fixtures::result();
-    result.drill = pod.metadata.owner_references.as_ref().unwrap()[0].uid.clone();
+    result.drill.clone_from(&plan.drill);
     (result.started, result.ready, result.ended) = (started, Some(started), ended);
-    result.gap = failover.map(gap);
+    result.gap = gap;
     result.accept.attempted_in_gap = 10_000;
-    result.clock_step_milliseconds = i64::try_from(stepped.as_millis()).unwrap();
     result
+}
+
+/// One write failed just before the end.
+fn blip(ended: Timestamp, writer: &str) -> Gap {
+    let failover = Failover { began: ended - SignedDuration::from_millis(150), ended: Some(ended), writer_after: writer.to_owned() };
+    Gap { failed_attempts: 1, ..gap(&failover) }
 }
 
 fn gap(failover: &Failover) -> Gap {
@@ -67,7 +97,7 @@ fn gap(failover: &Failover) -> Gap {
         first_failed_ended: Some(failover.began),
         last_failed_began: Some(ended),
         first_good_ended: Some(ended),
-        failed_attempts: 1,
+        failed_attempts: u64::try_from(upper / 100).unwrap(),
         writer_after: Some(failover.writer_after.clone()),
         lower_milliseconds: (upper - 200).max(0),
         upper_milliseconds: Some(upper),

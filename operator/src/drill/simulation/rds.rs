@@ -12,7 +12,7 @@ use crate::drill::world::{Rds, Surroundings};
 
 /// What came of the call of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Effect {
     Refused,
     /// It never reached RDS.
     Lost,
@@ -39,8 +39,8 @@ pub(super) struct Told {
 
 impl Rds for World {
     async fn cluster(&self, _: &str) -> Result<Option<AuroraCluster>, String> {
-        let cluster = self.request(("describe", "cluster"), |world| world.with(|state| state.cluster.clone())).await;
-        cluster.map(Some).ok_or_else(|| "lost".to_owned())
+        let described = |world: &Self| world.with(|state| (!state.gone).then(|| state.cluster.clone()));
+        self.request(("describe", "cluster"), described).await.ok_or_else(|| "lost".to_owned())
     }
 
     async fn events(&self, _: &str, since: Timestamp) -> Result<Vec<ClusterEvent>, String> {
@@ -56,15 +56,15 @@ impl Rds for World {
         let claim = self.with(|state| called(state, self.process.as_ref().map_or(0, |process| process.id)));
         let target = target.to_owned();
         let call = move |world: &Self| {
-            let fate = world.with(|state| fate(state, &target));
+            let effect = world.with(|state| effect(state, &target));
             if let Some(claim) = claim {
-                world.with(|state| state.claims[claim].fate = Some(fate));
+                world.with(|state| state.claims[claim].effect = Some(effect));
             }
-            match fate {
-                Fate::Refused => return Answer::Refused("InvalidDBClusterStateFault".to_owned()),
-                Fate::Lost => return Answer::Unclear("lost on the way there".to_owned()),
-                Fate::Nothing => {}
-                Fate::ToTarget | Fate::Back => begin(world, target, fate),
+            match effect {
+                Effect::Refused => return Answer::Refused("InvalidDBClusterStateFault".to_owned()),
+                Effect::Lost => return Answer::Unclear("lost on the way there".to_owned()),
+                Effect::Nothing => {}
+                Effect::ToTarget | Effect::Back => begin(world, target, effect),
             }
             Answer::Accepted
         };
@@ -81,7 +81,7 @@ fn called(state: &mut State, process: u64) -> Option<usize> {
         Some(claim) => {
             let claim = &mut state.claims[claim];
             claim.called = true;
-            if Instant::now().duration_since(claim.at) > CLAIM_HOLDS {
+            if Instant::now().duration_since(claim.began) > CLAIM_HOLDS {
                 state.broken.push(format!("process {process} called late"));
             }
         }
@@ -89,25 +89,25 @@ fn called(state: &mut State, process: u64) -> Option<usize> {
     found
 }
 
-fn fate(state: &mut State, target: &str) -> Fate {
+fn effect(state: &mut State, target: &str) -> Effect {
     use rand::RngExt;
-    if state.cluster.status != AVAILABLE || state.cluster.writer() == Some(target) {
-        return Fate::Refused;
+    if state.gone || state.cluster.status != AVAILABLE || state.cluster.writer() == Some(target) {
+        return Effect::Refused;
     }
     match state.random.random_range(0..10) {
-        _ if state.weather == Weather::Fair => Fate::ToTarget,
-        0 => Fate::Refused,
-        1 => Fate::Lost,
-        2 | 3 => Fate::Nothing,
-        4 | 5 => Fate::Back,
-        _ => Fate::ToTarget,
+        _ if state.weather == Weather::Fair => Effect::ToTarget,
+        0 => Effect::Refused,
+        1 => Effect::Lost,
+        2..=4 => Effect::Nothing,
+        5 => Effect::Back,
+        _ => Effect::ToTarget,
     }
 }
 
-fn begin(world: &World, target: String, fate: Fate) {
+fn begin(world: &World, target: String, effect: Effect) {
     let takes = Duration::from_millis(500 + world.below(if world.is_foul() { 40_000 } else { 2000 }));
     let now = world.now();
-    let writer_after = if fate == Fate::Back { world.with(|state| state.cluster.writer().unwrap().to_owned()) } else { target.clone() };
+    let writer_after = if effect == Effect::Back { world.with(|state| state.cluster.writer().unwrap().to_owned()) } else { target.clone() };
     world.with(|state| {
         "failing-over".clone_into(&mut state.cluster.status);
         state.failovers.push(Failover { began: now, ended: None, writer_after: writer_after.clone() });
@@ -123,7 +123,7 @@ fn begin(world: &World, target: String, fate: Fate) {
             state.cluster.instances.iter_mut().for_each(|instance| instance.writer = instance.name == writer_after);
             state.failovers.last_mut().unwrap().ended = Some(now);
         });
-        tell(&world, if fate == Fate::Back { EventKind::PreviousWriterPromoted } else { EventKind::Completed });
+        tell(&world, if effect == Effect::Back { EventKind::PreviousWriterPromoted } else { EventKind::Completed });
         world.changed();
     });
 }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::process::Process;
-use super::rds::{Failover, Fate, Told};
+use super::rds::{Effect, Failover, Told};
 use super::store::Store;
 use crate::drill::fixtures;
 use crate::drill::rds::AuroraCluster;
@@ -36,9 +36,10 @@ pub(super) enum Weather {
 pub(super) struct Claimed {
     pub(super) nonce: String,
     pub(super) process: u64,
-    pub(super) at: Instant,
+    /// When its process began to make it.
+    pub(super) began: Instant,
     pub(super) called: bool,
-    pub(super) fate: Option<Fate>,
+    pub(super) effect: Option<Effect>,
 }
 
 pub(super) struct State {
@@ -48,10 +49,14 @@ pub(super) struct State {
     pub(super) calm: bool,
     pub(super) store: Store,
     pub(super) cluster: AuroraCluster,
+    /// The cluster was deleted.
+    pub(super) gone: bool,
+    /// The open drills in the cluster's database, with the first part of their names.
+    pub(super) open: BTreeMap<String, String>,
     pub(super) failovers: Vec<Failover>,
     pub(super) told: Vec<Told>,
     pub(super) claims: Vec<Claimed>,
-    /// By how much the wall clock was set.
+    /// By how much the wall clock of all processes was set.
     pub(super) step: SignedDuration,
     pub(super) processes: u64,
     /// Where processes were killed.
@@ -78,6 +83,8 @@ impl World {
             calm: false,
             store: Store::default(),
             cluster: fixtures::cluster(),
+            gone: false,
+            open: BTreeMap::new(),
             failovers: Vec::new(),
             told: Vec::new(),
             claims: Vec::new(),
@@ -183,7 +190,8 @@ impl World {
 
 impl Surroundings for World {
     fn now(&self) -> Timestamp {
-        *BEGIN + SignedDuration::try_from(self.began.elapsed()).unwrap() + self.with(|state| state.step)
+        let step = self.with(|state| if self.process.is_some() { state.step } else { SignedDuration::ZERO });
+        *BEGIN + SignedDuration::try_from(self.began.elapsed()).unwrap() + step
     }
 
     async fn leads(&self) -> bool {

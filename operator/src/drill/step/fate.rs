@@ -31,9 +31,8 @@ pub(super) struct Fate {
 
 impl Fate {
     pub(super) fn read(observed: &Observed, known: &Known, claim: &Claim) -> Self {
-        let events = observed.events.as_deref().unwrap_or_default();
-        let seen_event = events.iter().any(|event| event.kind.is_failover());
-        let over = events.iter().any(|event| event.kind.is_failover() && !matches!(event.kind, EventKind::Started(_)));
+        let seen_event = known.events.iter().any(|event| event.kind.is_failover());
+        let over = known.events.iter().any(|event| event.kind.is_failover() && !matches!(event.kind, EventKind::Started(_)));
         // By the monotonic clock: a wall clock that was set ahead shall not make the wait shorter.
         let waited = known.since_claim.unwrap_or_default();
         let accepted = known.call.as_ref().is_some_and(|call| call.outcome == CallOutcome::Accepted);
@@ -69,8 +68,9 @@ pub(in crate::drill) fn is_settled(observed: &Observed, known: &Known, claim: &C
 pub(super) fn unseen(call: &Call, hint: Option<&str>) -> Ending {
     let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
     if call.outcome == CallOutcome::Accepted {
-        let message =
-            format!("the RDS API accepted the failover, and no other instance became the writer{hint}: look at the cluster's events");
+        let message = format!(
+            "the RDS API accepted the failover, and no other instance was seen to become the writer{hint}: look at the cluster's events"
+        );
         return error(reasons::NO_FAILOVER_SEEN, message);
     }
     let message = format!(

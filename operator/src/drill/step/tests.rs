@@ -209,6 +209,13 @@ fn rds_that_does_not_answer_is_waited_for_a_while() {
     let mut world = World::new();
     world.observed.cluster = ClusterSeen::Unknown("denied".to_owned());
     assert!(matches!(world.step(), Step::Wait(Phase::Preflight, reasons::CLUSTER_UNKNOWN, _)));
+    let mut world = World::probing(true);
+    world.observed.cluster = ClusterSeen::Unknown("throttled".to_owned());
+    assert!(
+        matches!(world.step(), Step::Wait(Phase::Baseline, reasons::CLUSTER_UNKNOWN, _)),
+        "the preflight has passed: {:?}",
+        world.step()
+    );
 }
 
 #[test]
@@ -220,22 +227,26 @@ fn another_drill_on_the_cluster_is_waited_for_until_the_deadline() {
 }
 
 #[test]
-fn what_another_drill_does_to_the_cluster_does_not_end_a_drill_that_waits_for_it() {
-    let table: [Change; 3] = [
+fn what_another_drill_does_to_the_cluster_ends_none_that_waits_for_it() {
+    let table: [Change; 5] = [
         |world| world.cluster().status = "failing-over".to_owned(),
         |world| world.cluster().instances.iter_mut().for_each(|instance| instance.status = "rebooting".to_owned()),
+        |world| world.cluster().instances.retain(|instance| instance.writer),
         |world| world.observed.pipeline.as_mut().unwrap().status.as_mut().unwrap().conditions[1].status = "False".to_owned(),
+        |world| {
+            world.settings.drills_min_interval = Length::from_millis(3_600_000);
+            world.observed.events = Ok(vec![ClusterEvent { at: second(0), kind: EventKind::Started(None), message: String::new() }]);
+        },
     ];
     for change in table {
-        let mut world = World::leased();
+        let mut alone = World::leased();
+        change(&mut alone);
+        assert_eq!(ended(alone.step()).0, Verdict::Error, "with nobody to wait for");
+        let mut world = World::leased().taken_by_another();
         change(&mut world);
-        assert_eq!(ended(world.step()).0, Verdict::Error, "with nobody to wait for");
-        if let LeaseSeen::Read { lease: Some(lease), .. } = &mut world.observed.lease {
-            lease.spec.as_mut().unwrap().holder_identity = Some("other".to_owned());
-        }
         assert!(matches!(world.step(), Step::Wait(Phase::Pending, reasons::ANOTHER_DRILL, _)), "{:?}", world.step());
         world.cluster().tags.clear();
-        assert!(matches!(world.step(), Step::End(_)), "to strangers nothing is told of others");
+        assert_eq!(ended(world.step()).1, reasons::NOT_OPENED, "to strangers nothing is told of others");
     }
 }
 
@@ -306,27 +317,6 @@ fn a_drill_that_has_ended_stays_ended_whatever_it_could_do_now() {
 }
 
 #[test]
-fn what_another_drill_does_to_the_cluster_ends_none_that_waits_for_it() {
-    let table: [Change; 4] = [
-        |world| world.cluster().status = "failing-over".to_owned(),
-        |world| {
-            world.settings.drills_min_interval = Length::from_millis(3_600_000);
-            world.observed.events = Ok(vec![ClusterEvent { at: second(0), kind: EventKind::Started(None), message: String::new() }]);
-        },
-        |world| world.observed.pipeline.as_mut().unwrap().status.as_mut().unwrap().conditions[1].status = "False".to_owned(),
-        |world| world.cluster().instances.retain(|instance| instance.writer),
-    ];
-    for change in table {
-        let mut world = World::leased().taken_by_another();
-        change(&mut world);
-        assert!(matches!(world.step(), Step::Wait(Phase::Pending, reasons::ANOTHER_DRILL, _)), "{:?}", world.step());
-    }
-    let mut closed = World::leased().taken_by_another();
-    closed.cluster().tags.clear();
-    assert_eq!(ended(closed.step()).1, reasons::NOT_OPENED, "who may not is told at once");
-}
-
-#[test]
 fn a_failover_that_can_no_longer_be_measured_is_not_called_for() {
     // The deadline is at 900 s; a failover takes 60 s at the most, and 30 s of cooling down.
     assert!(matches!(World::probing(true).at(809).step(), Step::Trigger(_)));
@@ -338,7 +328,40 @@ fn a_failover_that_can_no_longer_be_measured_is_not_called_for() {
     assert_eq!(ended(slow.step()).1, reasons::BASELINE_UNSTEADY, "it cannot come in time any more");
     // Before that, 20 s of warming up and some for the pod.
     assert!(matches!(World::leased().at(774).step(), Step::StartProbe(_)));
-    assert_eq!(ended(World::leased().at(776).step()).1, reasons::DEADLINE_EXCEEDED);
+    let Step::End(late) = World::leased().at(776).step() else { panic!() };
+    assert_eq!(late.reason, reasons::DEADLINE_EXCEEDED);
+    assert!(late.message.contains("124 s are left") && late.message.contains("need 125 s"), "{}", late.message);
+    // No baseline is shorter than 6 s.
+    let short = |seconds| {
+        let mut world = World::leased().at(seconds);
+        world.drill.spec.load.warm_up = Length::from_millis(2000);
+        world.step()
+    };
+    assert!(matches!(short(788), Step::StartProbe(_)));
+    assert_eq!(ended(short(790)).1, reasons::DEADLINE_EXCEEDED);
+}
+
+#[test]
+fn a_failover_that_the_probe_has_no_time_left_to_measure_is_not_called_for() {
+    // It has 110 s, of which a failover takes 60 at the most.
+    let after = |ready, seconds: i64| {
+        let mut world = World::probing(ready).at(600 + seconds);
+        let ProbeSeen::Ours(probe) = &mut world.observed.probe else { panic!() };
+        (probe.created, probe.started, probe.plan.deadline) = (second(590), Some(second(600)), Length::from_millis(110_000));
+        world.step()
+    };
+    assert!(matches!(after(true, 49), Step::Trigger(_)));
+    assert_eq!(ended(after(true, 51)), (Verdict::Error, reasons::DEADLINE_EXCEEDED.to_owned()));
+    assert!(matches!(after(false, 49), Step::Wait(Phase::Baseline, ..)));
+    assert_eq!(ended(after(false, 51)).1, reasons::BASELINE_UNSTEADY);
+    assert!(matches!(after(true, -3600), Step::Trigger(_)), "it has not run longer than it does");
+}
+
+#[test]
+fn a_process_that_comes_after_the_claim_counts_the_deadline_anew_whatever_the_clock_says() {
+    let left = |claimed, now| left(&fixtures::drill(), claimed, second(now)).as_secs();
+    assert_eq!([left(false, 100), left(false, 3700), left(false, -3500)], [800, -2800, 900]);
+    assert_eq!([left(true, 100), left(true, 3700), left(true, -3500)], [900; 3]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use durable_write_crds::conditions::drill_reasons;
+use durable_write_crds::drill::{BASELINE_PATIENCE, SHORTEST_BASELINE};
 use durable_write_crds::probe::STREAK;
 
 use super::super::clock::{At, floor};
@@ -13,10 +14,6 @@ use crate::problem::Problem;
 const LAST: Duration = Duration::from_secs(2);
 /// A message that was acknowledged so long ago should be in the table.
 const ARRIVED: Duration = Duration::from_secs(5);
-/// The shortest baseline, whatever the warm-up: a second's messages are old enough to be missed.
-const SHORTEST: Duration = Duration::from_secs(6);
-/// How long after the warm-up a baseline may take to become steady.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the baseline is not steady.
 #[derive(Clone, Debug)]
@@ -29,7 +26,7 @@ pub(super) struct Unsteady {
 impl Course {
     /// How long after its begin the baseline must be steady.
     pub(super) fn patience(&self) -> Duration {
-        self.plan.warm_up.get() + PATIENCE + self.delay
+        self.plan.warm_up.get() + BASELINE_PATIENCE + self.delay
     }
 
     /// Why the baseline is not steady, if it is not: what says most about the cause comes first.
@@ -88,7 +85,7 @@ impl Course {
 
     /// The shortest baseline: messages must have had time to arrive.
     fn shortest(&self) -> Duration {
-        self.plan.warm_up.get().max(SHORTEST + self.delay)
+        self.plan.warm_up.get().max(SHORTEST_BASELINE + self.delay)
     }
 
     fn unsteady_queue(&self, now: At) -> Option<Unsteady> {

@@ -42,6 +42,81 @@ fn writes_that_stood_still_and_stayed_with_the_old_writer_are_nobodys_failover()
 }
 
 #[test]
+fn single_writes_that_fail_are_no_failover() {
+    let failed = |attempts: u32, after: Option<&str>| {
+        let mut world = World::claimed(100);
+        let mut result = fixtures::result();
+        let gap = result.gap.as_mut().unwrap();
+        (gap.failed_attempts, gap.writer_after) = (attempts.into(), after.map(str::to_owned));
+        gap.upper_milliseconds = gap.upper_milliseconds.filter(|_| after.is_some());
+        world.observed.probe = ProbeSeen::read(Some(fixtures::ended(&result)), &world.drill);
+        world
+    };
+    for after in [Some("payments-1"), None] {
+        let world = failed(STREAK - 1, after);
+        assert_eq!(ended(world.step()), (Verdict::Error, reasons::NO_FAILOVER_SEEN.to_owned()), "{after:?}");
+        assert_ne!(ended(failed(STREAK, after).step()).1, reasons::NO_FAILOVER_SEEN, "{after:?}");
+    }
+    let mut told = failed(1, Some("payments-1"));
+    told.known.events = vec![ClusterEvent { at: second(35), kind: EventKind::PreviousWriterPromoted, message: String::new() }];
+    assert_eq!(ended(told.step()), (Verdict::Fail, reasons::PREVIOUS_WRITER_PROMOTED.to_owned()), "RDS says so");
+    let short = failed(0, Some("payments-3"));
+    assert_eq!(ended(short.step()).0, Verdict::Pass, "another instance took the writes");
+}
+
+#[test]
+fn events_that_were_told_once_count_when_the_last_look_does_not_see_them() {
+    let mut world = World::claimed(100);
+    world.promote("payments-3");
+    world.end_probe();
+    world.observed.events = Err("throttled".to_owned());
+    assert_eq!(ended(world.step()).0, Verdict::Pass);
+    let another = EventKind::Started(Some("payments-2".to_owned()));
+    for (kind, reason) in [
+        (EventKind::PreviousWriterPromoted, reasons::PREVIOUS_WRITER_PROMOTED),
+        (EventKind::Failed, reasons::FAILOVER_FAILED),
+        (another, reasons::ANOTHER_FAILOVER),
+    ] {
+        world.known.events = vec![ClusterEvent { at: second(35), kind, message: String::new() }];
+        assert_eq!(ended(world.step()).1, reason);
+    }
+}
+
+#[test]
+fn a_cluster_that_is_gone_or_cannot_be_asked_for_is_waited_for_and_no_longer() {
+    let table: [Change; 3] = [
+        |world| world.observed.cluster = ClusterSeen::Missing,
+        |world| world.observed.cluster = ClusterSeen::Unknown("throttled".to_owned()),
+        |world| {
+            world.cluster().resource_id = "cluster-OTHER".to_owned();
+            world.promote("payments-3");
+        },
+    ];
+    for change in table {
+        let after = |since_claim: Duration| {
+            let mut world = World::claimed(20);
+            change(&mut world);
+            world.known.since_claim = Some(since_claim);
+            world
+        };
+        let (open, settled) = (SHOWS * 3 - Duration::from_secs(1), SHOWS * 3);
+        for (since_claim, ends) in [(open, false), (settled, true)] {
+            let mut aborted = after(since_claim);
+            aborted.drill.spec.abort = true;
+            assert_eq!(matches!(aborted.step(), Step::Conclude(_)), ends, "{:?}", aborted.step());
+        }
+        let mut measured = after(settled);
+        measured.end_probe();
+        assert_eq!(ended(measured.step()).0, Verdict::Pass, "what was measured stands");
+        let mut lost = after(settled);
+        lost.observed.probe = ProbeSeen::None;
+        assert_eq!(ended(lost.step()), (Verdict::Error, reasons::NO_FAILOVER_SEEN.to_owned()));
+        lost.known.moved = true;
+        assert_eq!(ended(lost.step()), (Verdict::Inconclusive, reasons::PROBE_LOST.to_owned()), "it was seen before");
+    }
+}
+
+#[test]
 fn endings_after_the_claim() {
     let table: [(Verdict, &str, Change); 5] = [
         (Verdict::Inconclusive, reasons::PROBE_LOST, |world| world.observed.probe = ProbeSeen::None),
