@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use durable_write_crds::drill::{DrillQueue, Observation, ObservationSource, RoleStatus};
-use durable_write_crds::evidence::Claim;
+use durable_write_crds::evidence::{Claim, WRITES_BACK, WRITES_FAIL};
 use durable_write_crds::probe::ProbeState;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -94,6 +94,7 @@ impl Memory {
             let cluster = observed.cluster.found().filter(|cluster| cluster.resource_id == claim.cluster.resource_id);
             self.known.moved |= cluster.and_then(AuroraCluster::writer).is_some_and(|writer| writer != claim.writer);
             self.seen.after_claim(observed, claim, now);
+            self.seen.writes(state, now);
             if self.known.pipeline_changed.is_none() {
                 self.known.pipeline_changed = self.change_of_pipeline(observed, claim);
             }
@@ -158,6 +159,17 @@ impl Seen {
         }
     }
 
+    /// What the probe shows of its direct writes, for those who watch; its result has the bounds.
+    fn writes(&mut self, state: Option<&ProbeState>, now: Timestamp) {
+        match state.map(|state| state.stage.as_str()) {
+            Some("Outage") => self.note_once(now, ObservationSource::Operator, WRITES_FAIL, "the probe shows that its direct writes fail"),
+            Some("Recovered") => {
+                self.note_once(now, ObservationSource::Operator, WRITES_BACK, "the probe shows that its direct writes are back")
+            }
+            _ => {}
+        }
+    }
+
     fn after_claim(&mut self, observed: &Observed, claim: &Claim, now: Timestamp) {
         self.note(claim.at, claim.at, ObservationSource::Operator, "Claimed", &format!("the failover to {} was claimed", claim.target));
         for event in observed.events.iter().flatten() {
@@ -218,6 +230,20 @@ mod tests {
             memory.observe(&observed(writer), None, second(40), instant);
             assert_eq!(memory.known.moved, moved, "{writer}");
         }
+    }
+
+    #[test]
+    fn writes_that_fail_and_come_back_after_the_claim_are_told_once_each() {
+        let (mut memory, instant) = (Memory::default(), Instant::now());
+        let state = |stage: &str| ProbeState { seconds: Vec::new(), stage: stage.to_owned(), message: String::new() };
+        let unclaimed = Observed { evidence: EvidenceSeen::read(None, fixtures::UID), ..observed("payments-1") };
+        memory.observe(&unclaimed, Some(&state("Outage")), second(29), instant);
+        for (stage, at) in [("Steady", 31), ("Outage", 32), ("Outage", 33), ("Recovered", 39), ("Outage", 40), ("Draining", 50)] {
+            memory.observe(&observed("payments-1"), Some(&state(stage)), second(at), instant);
+        }
+        let told = memory.seen.timeline.entries().into_iter().filter(|entry| entry.reason.starts_with("Writes"));
+        let told: Vec<_> = told.map(|entry| (entry.reason, entry.at.0)).collect();
+        assert_eq!(told, [(WRITES_FAIL.to_owned(), second(32)), (WRITES_BACK.to_owned(), second(39))]);
     }
 
     #[test]
