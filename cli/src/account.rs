@@ -46,9 +46,9 @@ pub struct Account {
     pub writer_before: Option<String>,
     /// The instance that was asked to become the writer.
     pub target: Option<String>,
-    /// The writer after the failover.
+    /// The new writer; none when no other instance became the writer.
     pub writer_after: Option<String>,
-    /// The roles before the failover.
+    /// The roles before the failover, with the lag that was measured.
     pub roles_before: Vec<RoleStatus>,
     /// The roles after it.
     pub roles_after: Vec<RoleStatus>,
@@ -105,12 +105,12 @@ impl Account {
         let status = drill.status.clone().unwrap_or_default();
         let reference = status.evidence.as_ref();
         let Some(document) = stored(evidence::EVIDENCE_KEY) else {
-            let seal = if reference.is_some() {
-                Seal::Missing
+            let seal = if let Some(reference) = reference {
+                Seal::Missing { expected: Some(reference.digest.clone()) }
             } else if status.verdict.is_none() {
                 Seal::NotConcluded
             } else if stored(evidence::CLAIM_KEY).is_some_and(|claim| claims(&claim, drill)) {
-                Seal::Missing
+                Seal::Missing { expected: None }
             } else {
                 Seal::NothingClaimed
             };
@@ -131,10 +131,17 @@ impl Account {
         Ok(Self::from_evidence(evidence, document, seal, status.conditions))
     }
 
+    /// What a drill alone says, for who may not read its evidence.
+    #[must_use]
+    pub fn without_evidence(drill: &FailoverDrill) -> Self {
+        let ended = drill.status.as_ref().is_some_and(|status| status.verdict.is_some());
+        Self::from_status(drill, if ended { Seal::NotAllowed } else { Seal::NotConcluded })
+    }
+
     fn from_evidence(evidence: Evidence, document: String, seal: Seal, conditions: Vec<Condition>) -> Self {
+        let (writer_after, recovery, roles_before) =
+            (evidence.writer_after().map(str::to_owned), evidence.recovery(), evidence.roles_before());
         let Evidence { claim, call, verdict, reason, message, criteria, timeline, roles_after, probe, series, .. } = evidence;
-        let gap = probe.as_ref().and_then(|probe| probe.gap.as_ref());
-        let writer = roles_after.iter().find(|role| role.role == "Writer").map(|role| role.instance.clone());
         Self {
             namespace: claim.drill.namespace.clone(),
             name: claim.drill.name.clone(),
@@ -149,19 +156,12 @@ impl Account {
             cluster: Some(claim.cluster.clone()),
             writer_before: Some(claim.writer.clone()),
             target: Some(claim.target.clone()),
-            writer_after: gap.and_then(|gap| gap.writer_after.clone()).or(writer),
-            roles_before: claim.roles.clone(),
+            writer_after,
+            roles_before,
             roles_after,
             criteria,
             timeline,
-            recovery: Recovery {
-                summary: None,
-                lower_bound_milliseconds: gap.map(|gap| gap.lower_milliseconds),
-                upper_bound_milliseconds: gap.and_then(|gap| gap.upper_milliseconds),
-                control_plane_milliseconds: evidence.control_plane_milliseconds,
-                accept_side_milliseconds: probe.as_ref().map(|probe| probe.accept.longest_gap_milliseconds),
-                backlog_drained_milliseconds: probe.as_ref().and_then(|probe| probe.drained_milliseconds),
-            },
+            recovery,
             integrity: probe.as_ref().map(ProbeResult::integrity),
             queue: probe.as_ref().map_or_else(DrillQueue::default, ProbeResult::queue),
             instances: probe.iter().flat_map(|probe| &probe.instances).map(instance).collect(),

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use durable_write_worker::check;
 use durable_write_worker::schema;
 
-use crate::cluster::Access;
+use crate::cluster::{Access, name};
 use crate::drill::run;
 use crate::report::Format;
 use crate::traffic;
@@ -39,6 +39,7 @@ pub enum Command {
     /// Show a pipeline: conditions, queue, database, workers and its last drills
     Status {
         /// The pipeline
+        #[arg(value_parser = name)]
         pipeline: String,
     },
     /// Send sample messages to a pipeline's queue, under your own AWS identity (exit code 1: some were not accepted)
@@ -63,7 +64,7 @@ pub enum Drill {
     /// printed once. Ctrl-C stops watching, not the drill.
     ///
     /// Exit codes: 0 Pass (also with --no-wait and --dry-run), 1 Fail, 2 every other end: Inconclusive, Aborted, Error, refused, deleted, not
-    /// watched to the end.
+    /// watched to the end; with --output also Pass when the report could not be written or its evidence not be verified.
     Run(Box<run::Arguments>),
     /// List drills, the newest last
     List {
@@ -74,11 +75,13 @@ pub enum Drill {
     /// Show everything that is known of a drill
     Show {
         /// The drill
+        #[arg(value_parser = name)]
         name: String,
     },
     /// End a drill; a failover that was called for is not undone
     Abort {
         /// The drill
+        #[arg(value_parser = name)]
         name: String,
     },
     /// Write the report of a drill from its evidence, which is compared with the digest in the drill's status
@@ -89,8 +92,10 @@ pub enum Drill {
     /// Show two drills side by side, and what differs in how they were run
     Compare {
         /// A drill
+        #[arg(value_parser = name)]
         one: String,
         /// Another drill
+        #[arg(value_parser = name)]
         other: String,
     },
 }
@@ -99,6 +104,7 @@ pub enum Drill {
 #[derive(Args, Debug)]
 pub struct Report {
     /// The drill
+    #[arg(value_parser = name)]
     pub name: String,
     /// Its form
     #[arg(short, long, value_enum, default_value = "md")]
@@ -126,5 +132,16 @@ mod tests {
         }
         assert!(Arguments::try_parse_from(["dw", "drill", "run", "orders", "-o", "html"]).is_err(), "a report needs a file");
         assert!(Arguments::try_parse_from(["dw", "drill", "run", "orders", "--no-wait", "--dry-run"]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_wherever_one_is_asked_for() {
+        let lines = "drill run X|drill run a --name X|drill show X|drill abort X|drill report X|drill compare X a|drill compare a X|status X|\
+                     traffic X|-n X drill list";
+        for line in lines.split('|') {
+            let with =
+                |name: &str| Arguments::try_parse_from(["dw"].into_iter().chain(line.split(' ')).map(|word| word.replace('X', name)));
+            assert!(with("a").is_ok() && with("a/b").is_err(), "{line}");
+        }
     }
 }

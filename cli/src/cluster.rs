@@ -11,10 +11,10 @@ use kube::{Api, Client, Config};
 
 /// Which cluster and namespace, as kubectl takes it.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Cluster")]
+#[command(next_help_heading = "Cluster, for drill, status and traffic")]
 pub struct Access {
     /// The namespace; by default that of the context
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, value_parser = name)]
     namespace: Option<String>,
     /// The context of the kubeconfig; by default the current one
     #[arg(long, global = true)]
@@ -65,16 +65,31 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Who the API server takes us for.
+    /// Who the API server takes us for; none when it does not say.
     ///
     /// # Errors
-    /// The API server does not say.
-    pub async fn user(&self) -> anyhow::Result<String> {
+    /// It cannot be asked.
+    pub async fn user(&self) -> anyhow::Result<Option<String>> {
         let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
-        let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
-        let user = review.status.and_then(|status| status.user_info?.username);
-        user.context("the API server did not say who you are")
+        match reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await {
+            Ok(review) => Ok(review.status.and_then(|status| status.user_info?.username)),
+            Err(kube::Error::Api(_)) => Ok(None),
+            Err(error) => Err(explain(error, "ask who you are")),
+        }
     }
+}
+
+/// A name as Kubernetes has them. It becomes part of an address as it is, and other characters would make it another address.
+///
+/// # Errors
+/// It is none.
+pub fn name(text: &str) -> Result<String, String> {
+    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || matches!(character, '-' | '.');
+    let outer = |character: Option<char>| character.is_some_and(|character| character.is_ascii_alphanumeric());
+    if text.chars().all(inner) && outer(text.chars().next()) && outer(text.chars().last()) {
+        return Ok(text.to_owned());
+    }
+    Err("names have lower-case letters, digits, - and . only, and begin and end with a letter or digit".to_owned())
 }
 
 /// What a failed call means, for people.
@@ -91,8 +106,42 @@ pub fn explain(error: kube::Error, what: &str) -> anyhow::Error {
     };
     let message = match &error {
         kube::Error::Api(status) => status.message.clone(),
+        kube::Error::Service(_) | kube::Error::HyperError(_) => {
+            let what = format!("{what}: the API server cannot be reached; look at the kubeconfig and its context");
+            return anyhow::Error::new(error).context(what);
+        }
         _ => return anyhow::Error::new(error).context(what.to_owned()),
     };
     let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
     anyhow::anyhow!("{what}: {message}{hint}")
+}
+
+/// An error with its causes, each said once: many errors repeat their cause in their own text.
+#[must_use]
+pub fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn what_would_be_another_address_is_no_name() {
+        assert!(["orders", "orders-1", "1.a"].into_iter().all(|text| name(text).is_ok()));
+        let other = ["", "a/b", "..", "../x", "a?b", "a b", "Orders", "-a", "a-", "é", "a%2fb", "a\n"];
+        assert!(other.into_iter().all(|text| name(text).is_err()));
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("refused").context("connect: refused").context("list drills");
+        assert_eq!(told(&error), "list drills: connect: refused");
+    }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use durable_write_crds::FailoverDrillStatus;
 use durable_write_crds::conditions::drill_types;
 use durable_write_crds::drill::{Observation, RoleStatus, Verdict};
+use durable_write_crds::evidence::{WRITES_BACK, WRITES_FAIL};
+use jiff::Timestamp;
 
-use crate::text::{interval, or_unknown, plain, time};
+use crate::text::{or_unknown, plain, time};
 
 /// The lines that tell what is new since the status before.
 #[must_use]
@@ -24,7 +26,8 @@ pub fn lines(before: &FailoverDrillStatus, after: &FailoverDrillStatus) -> Vec<S
         lines.push(format!("   roles after: {}", roles(&after.roles_after)));
     }
     if let Some(gap) = gap(after).filter(|_| gap(before) != gap(after)) {
-        lines.push(format!("   write gap: {gap}"));
+        let note = if after.recovery.is_none() { "; its bounds come at the end" } else { "" };
+        lines.push(format!("   write gap: {gap}{note}"));
     }
     if let Some(verdict) = after.verdict.filter(|_| before.verdict != after.verdict) {
         lines.extend(end(verdict, after));
@@ -32,19 +35,40 @@ pub fn lines(before: &FailoverDrillStatus, after: &FailoverDrillStatus) -> Vec<S
     lines.iter().map(|line| plain(line)).collect()
 }
 
-/// The line that a terminal shows below them, renewed each second.
+/// The line that a terminal shows below them, renewed each second: `running` since the drill was made, `failing` since the status was first
+/// seen to say that writes fail.
 #[must_use]
-pub fn ticker(status: &FailoverDrillStatus, running: Duration) -> String {
+pub fn ticker(status: &FailoverDrillStatus, running: Duration, failing: Option<Duration>) -> String {
     let phase = status.phase.map_or("Waiting for the operator", |phase| phase.as_str());
     let mut parts = vec![format!("{:02}:{:02}", running.as_secs() / 60, running.as_secs() % 60), phase.to_owned()];
-    if let Some(writer) = status.writer_after.as_ref().or(status.writer_before.as_ref()) {
-        parts.push(format!("writer {writer}"));
-    }
+    let so_far = failing.map(|failing| format!("{} s and growing", failing.as_secs()));
+    parts.extend(gap(status).or(so_far).map(|gap| format!("write gap {gap}")));
     if let Some(queue) = &status.queue {
         parts.push(format!("queue peak {}, now {}", or_unknown(queue.peak), or_unknown(queue.after)));
     }
-    parts.extend(gap(status).map(|gap| format!("gap {gap}")));
+    if let Some(writer) = status.writer_after.as_ref().or(status.writer_before.as_ref()) {
+        parts.push(format!("writer {writer}"));
+    }
     plain(&parts.join("  ·  "))
+}
+
+/// True from the time at which the operator saw writes fail until it saw them back.
+#[must_use]
+pub fn writes_fail(status: &FailoverDrillStatus) -> bool {
+    seen(status, WRITES_FAIL).is_some() && seen(status, WRITES_BACK).is_none() && status.verdict.is_none()
+}
+
+fn seen(status: &FailoverDrillStatus, reason: &str) -> Option<Timestamp> {
+    status.timeline.iter().find(|step| step.reason == reason).map(|step| step.at.0)
+}
+
+/// What was measured, else what the operator's looks at the probe make of it, which are a second or two apart.
+fn gap(status: &FailoverDrillStatus) -> Option<String> {
+    let about = || {
+        let length = seen(status, WRITES_BACK)?.duration_since(seen(status, WRITES_FAIL)?);
+        Some(format!("about {} s", length.as_secs()))
+    };
+    status.recovery.as_ref().and_then(|recovery| recovery.interval()).or_else(about)
 }
 
 fn step(step: &Observation) -> String {
@@ -57,11 +81,6 @@ fn roles(roles: &[RoleStatus]) -> String {
         format!("{} {}{zone}", role.instance, role.role)
     };
     roles.iter().map(role).collect::<Vec<_>>().join(", ")
-}
-
-fn gap(status: &FailoverDrillStatus) -> Option<String> {
-    let recovery = status.recovery.as_ref()?;
-    interval(recovery.lower_bound_milliseconds, recovery.upper_bound_milliseconds)
 }
 
 fn end(verdict: Verdict, status: &FailoverDrillStatus) -> Vec<String> {

@@ -10,7 +10,7 @@ use durable_write_worker::{check, schema};
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kubectl_dw::arguments::{Arguments, Command, Drill};
-use kubectl_dw::cluster::{Cluster, explain};
+use kubectl_dw::cluster::{Cluster, explain, told};
 use kubectl_dw::drill::{self, Screen, list};
 use kubectl_dw::{pipeline, traffic};
 
@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // Who reads no further, as `head`, wants to hear nothing either.
             if !error.chain().any(is_broken_pipe) {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", told(&error));
             }
             ExitCode::from(FAILED)
         }
@@ -69,8 +69,10 @@ async fn drills(cluster: &Cluster, command: Drill) -> anyhow::Result<ExitCode> {
         Drill::Show { name } => drill::show(cluster, &name, &mut out).await?,
         Drill::Abort { name } => drill::abort(cluster, &name, &mut out).await?,
         Drill::Report(wanted) => {
-            let sound = drill::report(cluster, &wanted.name, wanted.output, wanted.file.as_deref(), &mut out).await?;
-            return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
+            let seal = drill::report(cluster, &wanted.name, wanted.output, wanted.file.as_deref(), &mut out).await?;
+            // Not part of the report: it may be piped.
+            eprintln!("{}", seal.text());
+            return Ok(if seal.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
         }
         Drill::Compare { one, other } => drill::compare(cluster, [&one, &other], &mut out).await?,
     }

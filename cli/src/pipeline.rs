@@ -26,10 +26,12 @@ pub fn status(pipeline: &DurableWritePipeline, drills: &[FailoverDrill], now: Ti
         let age = age(condition.last_transition_time.0, now);
         vec![condition.type_.clone(), condition.status.clone(), age, condition.reason.clone(), condition.message.clone()]
     });
-    text += &table(&["CONDITION", "STATUS", "SINCE", "REASON", "MESSAGE"], &conditions.collect::<Vec<_>>());
+    if !status.conditions.is_empty() {
+        text += &table(&["CONDITION", "STATUS", "SINCE", "REASON", "MESSAGE"], &conditions.collect::<Vec<_>>());
+    }
     let queue = status.queue.unwrap_or_default();
     let queue_name = pipeline.spec.queue.queue_name();
-    let oldest = queue.oldest_seen.map(|time| age(time.0, now));
+    let oldest = queue.oldest_seen.map_or_else(String::new, |time| format!("; the oldest was sent {} ago", age(time.0, now)));
     let mut line = |label: &str, value: String| {
         let line = format!("{label:<10} {}", plain(&value));
         writeln!(text, "{}", line.trim_end()).ok();
@@ -38,11 +40,10 @@ pub fn status(pipeline: &DurableWritePipeline, drills: &[FailoverDrill], now: Ti
     line(
         "Queue",
         format!(
-            "{queue_name}: {} waiting, {} in flight, {} dead-lettered; the oldest was sent {} ago",
+            "{queue_name}: {} waiting, {} in flight, {} dead-lettered{oldest}",
             or_unknown(queue.visible),
             or_unknown(queue.in_flight),
-            or_unknown(queue.dead_lettered),
-            or_unknown(oldest)
+            or_unknown(queue.dead_lettered)
         ),
     );
     let table_name = &pipeline.spec.target.table;

@@ -9,8 +9,10 @@ mod show;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use durable_write_crds::drill::Observation;
 
 use crate::account::Account;
+use crate::text::time;
 
 pub use sections::{Section, sections};
 pub use show::show;
@@ -43,6 +45,12 @@ pub fn render(account: &Account, format: Format) -> anyhow::Result<String> {
             document.with_context(|| format!("{}; -o md, html and junit can tell what is known", account.seal.text()))
         }
     }
+}
+
+/// When something happened, and how far that may be off.
+fn at(step: &Observation) -> String {
+    let uncertainty = step.uncertainty_milliseconds.map_or_else(String::new, |milliseconds| format!(" ± {milliseconds} ms"));
+    time(step.at.0) + &uncertainty
 }
 
 /// The line that stands above everything: the verdict and why.

@@ -47,19 +47,6 @@ pub fn length(milliseconds: i64) -> String {
     if milliseconds.abs() < 1000 { format!("{milliseconds} ms") } else { format!("{} s", tenths(milliseconds / 100)) }
 }
 
-/// An interval for people, rounded outwards so that it never promises more than was measured: `7.1–7.3 s`.
-#[must_use]
-pub fn interval(lower: Option<i64>, upper: Option<i64>) -> Option<String> {
-    let up = |milliseconds: i64| tenths(milliseconds.saturating_add(99).div_euclid(100));
-    let down = |milliseconds: i64| tenths(milliseconds.div_euclid(100));
-    match (lower, upper) {
-        (Some(lower), Some(upper)) => Some(format!("{}–{} s", down(lower), up(upper))),
-        (Some(lower), None) => Some(format!("at least {} s", down(lower))),
-        (None, Some(upper)) => Some(format!("at most {} s", up(upper))),
-        (None, None) => None,
-    }
-}
-
 fn tenths(tenths: i64) -> String {
     format!("{}{}.{}", if tenths < 0 { "-" } else { "" }, tenths.abs() / 10, tenths.abs() % 10)
 }
@@ -93,10 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_rounded_outwards() {
-        assert_eq!(interval(Some(7_199), Some(7_201)).unwrap(), "7.1–7.3 s");
-        assert_eq!(interval(Some(0), Some(60_001)).unwrap(), "0.0–60.1 s");
-        assert_eq!(interval(Some(9_000), None).unwrap(), "at least 9.0 s");
+    fn short_lengths_are_in_milliseconds() {
         assert_eq!((length(820), length(7_120)), ("820 ms".to_owned(), "7.1 s".to_owned()));
     }
 }

@@ -15,7 +15,7 @@ use durable_write_worker::aws;
 use jiff::Timestamp;
 use tokio::time::{Instant, interval};
 
-use crate::cluster::{Cluster, explain};
+use crate::cluster::{Cluster, explain, name};
 use crate::drill::Screen;
 
 pub use sample::{Sample, Sampler};
@@ -28,6 +28,7 @@ const SAID_EACH: u64 = 10;
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {
     /// The pipeline
+    #[arg(value_parser = name)]
     pipeline: String,
     /// How many messages
     #[arg(long, default_value_t = 3000, value_parser = clap::value_parser!(u32).range(1..))]

@@ -3,12 +3,15 @@
 
 mod fixture;
 
+use std::time::Duration;
+
 use durable_write_crds::conditions::types;
-use durable_write_crds::drill::Verdict;
+use durable_write_crds::drill::{Observation, ObservationSource, Phase, Verdict};
 use durable_write_crds::evidence::{EVIDENCE_KEY, LABEL, SCHEMA, digest};
 use durable_write_crds::pipeline::{DatabaseStatus, DurableWritePipelineStatus, InstanceStatus, QueueStatus, WorkersStatus};
 use durable_write_crds::{DurableWritePipeline, FailoverDrillStatus};
-use fixture::{account, at, config_map, drill, failed, inconclusive, passed, refused};
+use fixture::endings::{failed, inconclusive, long, undone};
+use fixture::{account, at, config_map, drill, passed, refused};
 use insta::assert_snapshot;
 use kubectl_dw::account::{Account, Seal};
 use kubectl_dw::compare::compare;
@@ -31,10 +34,10 @@ fn a_report_in_markdown() {
 fn a_report_for_ci_has_a_case_for_each_criterion_and_is_green_only_for_pass() {
     let passed = rendered(&account(&passed()), Format::Junit);
     assert_snapshot!("passed.junit", passed);
-    assert!(passed.contains(r#"tests="6" skipped="0" failures="0" errors="0""#), "{passed}");
+    assert!(passed.contains(r#"tests="11" skipped="0" failures="0" errors="0""#), "{passed}");
     let failed = rendered(&account(&failed()), Format::Junit);
     assert_snapshot!("failed.junit", failed);
-    assert!(failed.contains(r#"tests="6" skipped="0" failures="2" errors="0""#) && !failed.contains('\u{1b}'), "{failed}");
+    assert!(failed.contains(r#"tests="11" skipped="0" failures="2" errors="0""#) && !failed.contains('\u{1b}'), "{failed}");
     let inconclusive = rendered(&account(&inconclusive()), Format::Junit);
     assert!(inconclusive.contains(r#"tests="1" skipped="0" failures="0" errors="1""#), "{inconclusive}");
     let refused = rendered(&Account::new(Some(&refused()), None).unwrap(), Format::Junit);
@@ -47,7 +50,7 @@ fn a_verdict_that_no_criterion_explains_is_a_case_of_its_own() {
     evidence.verdict = Verdict::Fail;
     evidence.reason = "PreviousWriterPromoted".to_owned();
     let text = rendered(&account(&evidence), Format::Junit);
-    assert!(text.contains(r#"tests="7" skipped="0" failures="1" errors="0""#) && text.contains("PreviousWriterPromoted"), "{text}");
+    assert!(text.contains(r#"tests="12" skipped="0" failures="1" errors="0""#) && text.contains("PreviousWriterPromoted"), "{text}");
 }
 
 #[test]
@@ -72,7 +75,62 @@ fn a_drill_for_the_terminal() {
 fn two_drills_side_by_side() {
     assert_snapshot!("compare", compare(&account(&passed()), &account(&failed())));
     let same = compare(&account(&passed()), &account(&passed()));
-    assert!(same.contains("are the same"), "{same}");
+    assert!(same.contains("The same: ") && !same.contains("What differs") && !same.contains("Not known"), "{same}");
+    let undrained = compare(&account(&passed()), &account(&long()));
+    let line = undrained.lines().find(|line| line.starts_with("Undrained")).unwrap();
+    assert!(line.ends_with("31") && line.contains(" 0 "), "{undrained}");
+}
+
+#[test]
+fn what_is_not_compared_is_not_called_the_same() {
+    let told = |change: fn(&mut durable_write_crds::evidence::Evidence)| {
+        let mut other = passed();
+        change(&mut other);
+        compare(&account(&passed()), &account(&other))
+    };
+    for (change, label) in [
+        (
+            (|evidence| evidence.claim.spec.load.warm_up = "1m".parse().unwrap()) as fn(&mut durable_write_crds::evidence::Evidence),
+            "Warm-up",
+        ),
+        (|evidence| evidence.claim.spec.load.cool_down = "1m".parse().unwrap(), "Cool-down"),
+        (|evidence| evidence.claim.spec.deadline = "1h".parse().unwrap(), "Deadline"),
+        (|evidence| evidence.probe.as_mut().unwrap().version = "0.2.0".to_owned(), "Probe"),
+    ] {
+        let text = told(change);
+        let (_, differing) = text.split_once("What differs").unwrap_or_else(|| panic!("{label}: {text}"));
+        assert!(differing.lines().any(|line| line.starts_with(label)), "{label}: {text}");
+    }
+    let refused = Account::new(Some(&refused()), None).unwrap();
+    let text = compare(&refused, &refused);
+    let (_, unknown) = text.split_once("Not known of either: ").unwrap();
+    assert!(unknown.contains("Operator") && unknown.contains("Engine version"), "{text}");
+}
+
+#[test]
+fn what_had_not_arrived_stands_beside_what_was_lost() {
+    let text = rendered(&account(&long()), Format::Md);
+    assert!(text.contains("| Data lost | 0 of "), "{text}");
+    assert!(
+        text.contains("; 31 more had not arrived when the time for the drain was over (undrained): they may be late or lost |"),
+        "{text}"
+    );
+    assert!(text.contains("31 undrained"), "{text}");
+}
+
+#[test]
+fn a_writer_that_was_promoted_again_is_no_new_writer_in_the_evidence_as_in_the_status() {
+    let (with_evidence, from_status) = (account(&undone()), Account::new(Some(&drill(&undone())), None).unwrap());
+    assert_eq!((with_evidence.writer_after, from_status.writer_after), (None, None));
+}
+
+#[test]
+fn the_lag_before_is_the_one_that_the_probe_measured_before_the_failover() {
+    for account in [account(&passed()), Account::new(Some(&drill(&passed())), None).unwrap()] {
+        let text = rendered(&account, Format::Md);
+        assert!(text.contains("| orders-2 | eu-west-1b | 1 | Reader | Writer | 18 ms |"), "{text}");
+        assert!(text.contains("| orders-1 | eu-west-1a | 0 | Writer | Reader | - |"), "{text}");
+    }
 }
 
 #[test]
@@ -89,7 +147,8 @@ fn a_pipeline_for_the_terminal() {
     let mut orders: DurableWritePipeline = durable_write_worker::manifest::load(&path).unwrap();
     orders.metadata.namespace = Some("shop".to_owned());
     let drills = [drill(&passed()), refused()];
-    assert!(pipeline::status(&orders, &[], at(0)).contains("No operator has looked at it yet"));
+    let unseen = pipeline::status(&orders, &[], at(0));
+    assert!(unseen.contains("No operator has looked at it yet") && !unseen.contains("CONDITION") && !unseen.contains("ago"), "{unseen}");
     let instance =
         |name: &str, role: &str| InstanceStatus { name: name.to_owned(), role: role.to_owned(), zone: Some("eu-west-1a".to_owned()) };
     orders.status = Some(DurableWritePipelineStatus {
@@ -111,19 +170,30 @@ fn a_pipeline_for_the_terminal() {
 #[test]
 fn a_running_drill_tells_each_thing_once() {
     let end = drill(&passed()).status.unwrap();
-    let begin = FailoverDrillStatus {
-        timeline: end.timeline[..3].to_vec(),
-        phase: Some(durable_write_crds::drill::Phase::FailingOver),
-        verdict: None,
-        conditions: Vec::new(),
-        roles_after: Vec::new(),
-        recovery: None,
-        criteria: Vec::new(),
-        ..end.clone()
+    // As the operator tells it: what the probe saw itself is only known at the end.
+    let seen = |until: i64| {
+        let told = |step: &&Observation| step.observed_at.0 <= at(until) && step.source != ObservationSource::Probe;
+        FailoverDrillStatus {
+            timeline: end.timeline.iter().filter(told).cloned().collect(),
+            phase: Some(if until < 8_000 { Phase::FailingOver } else { Phase::Recovering }),
+            verdict: None,
+            conditions: Vec::new(),
+            roles_after: Vec::new(),
+            writer_after: None,
+            recovery: None,
+            criteria: Vec::new(),
+            ..end.clone()
+        }
     };
-    let told = [live::lines(&FailoverDrillStatus::default(), &begin), live::lines(&begin, &begin), live::lines(&begin, &end)];
-    assert_snapshot!("live", told.map(|lines| lines.join("\n")).join("\n-- the next status --\n"));
-    assert_eq!(live::ticker(&FailoverDrillStatus::default(), std::time::Duration::from_secs(61)), "01:01  ·  Waiting for the operator");
+    let statuses = [FailoverDrillStatus::default(), seen(1_000), seen(3_000), seen(3_000), seen(10_000), end.clone()];
+    let told: Vec<_> = statuses.windows(2).map(|pair| live::lines(&pair[0], &pair[1]).join("\n")).collect();
+    assert_snapshot!("live", told.join("\n-- the next status --\n"));
+    assert_eq!(statuses.each_ref().map(live::writes_fail), [false, false, true, true, false, false]);
+    let ticker = |status, failing| live::ticker(status, Duration::from_secs(61), failing);
+    assert_eq!(ticker(&statuses[0], None), "01:01  ·  Waiting for the operator");
+    assert!(ticker(&statuses[2], Some(Duration::from_secs(5))).contains("FailingOver  ·  write gap 5 s and growing  ·  queue peak 361"));
+    assert!(ticker(&statuses[4], None).contains("Recovering  ·  write gap about 7 s  ·  queue"));
+    assert!(ticker(&statuses[5], None).contains("Concluded  ·  write gap 6.9–7.2 s  ·  queue"));
     assert_eq!(
         [Some(Verdict::Pass), Some(Verdict::Fail), Some(Verdict::Inconclusive), Some(Verdict::Unknown), None].map(exit_code),
         [0, 1, 2, 2, 2]
@@ -162,15 +232,22 @@ fn evidence_without_a_digest_or_a_drill_is_not_called_verified() {
 fn evidence_that_lacks_is_missed_when_there_must_be_some() {
     let evidence = passed();
     let account = Account::new(Some(&drill(&evidence)), None).unwrap();
-    assert!(account.seal == Seal::Missing && account.verdict == Some(Verdict::Pass));
+    let expected = drill(&evidence).status.unwrap().evidence.map(|reference| reference.digest);
+    assert!(account.seal == Seal::Missing { expected: expected.clone() } && account.verdict == Some(Verdict::Pass));
+    assert!(account.seal.text().contains(&expected.clone().unwrap()));
+    let page = rendered(&account, Format::Html);
+    assert!(
+        page.contains("NOT VERIFIED") && page.contains("yes, as the status says") && page.contains("drawn from the evidence"),
+        "{page}"
+    );
     let mut unlabelled = config_map(&evidence);
     unlabelled.metadata.labels = None;
-    assert_eq!(Account::new(Some(&drill(&evidence)), Some(&unlabelled)).unwrap().seal, Seal::Missing);
+    assert_eq!(Account::new(Some(&drill(&evidence)), Some(&unlabelled)).unwrap().seal, Seal::Missing { expected });
     let mut claim_only = config_map(&evidence);
     claim_only.data.as_mut().unwrap().remove(EVIDENCE_KEY);
     let mut unsealed = drill(&evidence);
     unsealed.status.as_mut().unwrap().evidence = None;
-    assert_eq!(Account::new(Some(&unsealed), Some(&claim_only)).unwrap().seal, Seal::Missing);
+    assert_eq!(Account::new(Some(&unsealed), Some(&claim_only)).unwrap().seal, Seal::Missing { expected: None });
     assert_eq!(Account::new(Some(&refused()), None).unwrap().seal, Seal::NothingClaimed);
     unsealed.status = None;
     assert_eq!(Account::new(Some(&unsealed), Some(&claim_only)).unwrap().seal, Seal::NotConcluded);
@@ -214,7 +291,7 @@ fn the_page_has_all_that_auditors_ask_for_and_loads_nothing() {
         "Expected result",
         "Preconditions",
         "6.9–7.2 s",
-        "0 of 4076 confirmed writes",
+        "0 of 4076 confirmed writes<",
         "alice@example.com (verified by the API server)",
         "Quarterly test of recovery",
         "CHG-4711",
@@ -222,7 +299,7 @@ fn the_page_has_all_that_auditors_ask_for_and_loads_nothing() {
         "registry.example.com/durable-write@sha256:1234",
         &digest(&config_map(&passed()).data.unwrap()[EVIDENCE_KEY]),
         "Completed failover to DB instance: orders-2",
-        "not the user&#39;s own index",
+        "own unique index was not judged",
     ];
     for text in asked {
         assert!(page.contains(text), "{text} is not in the page");
@@ -253,9 +330,9 @@ fn a_hostile_text_stays_text_wherever_it_stands() {
 #[test]
 fn a_chart_without_seconds_is_a_sentence() {
     let page = rendered(&account(&inconclusive()), Format::Html);
-    assert!(page.contains("no-timeline") && page.contains("evicted") && !page.contains("<svg"), "{page}");
+    assert!(page.contains("no-timeline") && page.contains("was never reached") && !page.contains("<svg"), "{page}");
     let page = rendered(&Account::new(Some(&refused()), None).unwrap(), Format::Html);
-    assert!(page.contains("no-timeline") && page.contains("ClusterNotOpened"));
+    assert!(page.contains("no-timeline") && page.contains("ClusterNotOpened") && page.contains("not called for"));
 }
 
 #[test]
@@ -273,7 +350,9 @@ fn a_chart_shows_who_took_the_writes_and_breaks_where_seconds_are_missing() {
         broken.writers.iter().map(|band| band.writer.as_deref()).collect::<Vec<_>>(),
         [Some("orders-1"), None, None, Some("orders-2")]
     );
-    assert!(rendered(&account(&failed()), Format::Html).contains("the probe did not answer 6 times"));
+    let narrow = chart::chart(&account(&long())).unwrap();
+    assert!(whole.writers[0].has_room() && !narrow.writers[0].has_room(), "a name that does not fit stands in the title alone");
+    assert!(rendered(&account(&failed()), Format::Html).contains("6 seconds could not be read from the probe"));
 }
 
 #[test]

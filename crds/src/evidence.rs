@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::drill::{ClusterStatus, Criterion, FailoverDrillSpec, Observation, RoleStatus, Verdict};
+use crate::drill::{ClusterStatus, Criterion, FailoverDrillSpec, Observation, Recovery, RoleStatus, Verdict};
 use crate::probe::{ProbeResult, ProbeSecond};
 
 /// The version of the document's form. Readers refuse what they do not know.
@@ -19,6 +19,11 @@ pub const CLAIM_KEY: &str = "claim.json";
 pub const EVIDENCE_KEY: &str = "evidence.json";
 /// At most so many seconds of the probe are kept for the chart; more are thinned.
 pub const MOST_SECONDS: usize = 600;
+
+/// The reason of the timeline's entry for the first time that the operator saw, after the claim, that the probe's direct writes fail.
+pub const WRITES_FAIL: &str = "WritesFail";
+/// The reason of the entry for the first time that it saw them back, on one instance for [`crate::probe::STREAK`] in a row.
+pub const WRITES_BACK: &str = "WritesBack";
 
 /// The name of the ConfigMap of a drill.
 #[must_use]
@@ -141,6 +146,42 @@ pub struct Evidence {
     pub operator_version: String,
     /// How far the evidence reaches, for those who judge it: what was judged and what was not.
     pub method: Vec<String>,
+}
+
+impl Evidence {
+    /// The new writer: the instance that took the probe's writes, else the one that RDS described as the writer. None when no other instance
+    /// than the old writer is known to be.
+    #[must_use]
+    pub fn writer_after(&self) -> Option<&str> {
+        let measured = self.probe.as_ref().and_then(|probe| probe.gap.as_ref()?.writer_after.as_deref());
+        let described = self.roles_after.iter().find(|role| role.role == "Writer").map(|role| role.instance.as_str());
+        let other = |name: &&str| *name != self.claim.writer;
+        measured.filter(other).or(described.filter(other))
+    }
+
+    /// How long writes stood still.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        let probe = self.probe.as_ref();
+        let gap = probe.and_then(|probe| probe.gap.as_ref());
+        let recovery = Recovery {
+            summary: None,
+            lower_bound_milliseconds: gap.map(|gap| gap.lower_milliseconds),
+            upper_bound_milliseconds: gap.and_then(|gap| gap.upper_milliseconds),
+            control_plane_milliseconds: self.control_plane_milliseconds,
+            accept_side_milliseconds: probe.map(|probe| probe.accept.longest_gap_milliseconds),
+            backlog_drained_milliseconds: probe.and_then(|probe| probe.drained_milliseconds),
+        };
+        Recovery { summary: recovery.interval(), ..recovery }
+    }
+
+    /// The roles before the failover, with the lag that the probe read at the end of its baseline.
+    #[must_use]
+    pub fn roles_before(&self) -> Vec<RoleStatus> {
+        let measured = |instance: &str| self.probe.as_ref()?.instances.iter().find(|shown| shown.name == instance)?.lag_before_milliseconds;
+        let role = |role: &RoleStatus| RoleStatus { replica_lag_milliseconds: measured(&role.instance), ..role.clone() };
+        self.claim.roles.iter().map(role).collect()
+    }
 }
 
 /// What became of the call for a failover.

@@ -12,7 +12,8 @@ use std::sync::Once;
 
 use durable_write_crds::evidence::Evidence;
 use durable_write_testbed::tools;
-use fixture::{account, failed, inconclusive, passed};
+use fixture::endings::{failed, inconclusive};
+use fixture::{account, passed};
 use kubectl_dw::report::{Format, render};
 use tempfile::TempDir;
 
@@ -110,5 +111,5 @@ fn without_a_series_the_page_says_so() {
     let document = Page::new(&inconclusive()).document();
     let words = text(&document);
     assert!(!document.contains("<svg") && words.contains("Inconclusive (ProbeLost)"), "{words}");
-    assert!(words.contains("There is no timeline") && words.contains("evicted"), "{words}");
+    assert!(words.contains("There is no timeline") && words.contains("was never reached"), "{words}");
 }

@@ -26,7 +26,12 @@ pub enum Seal {
         digest: String,
     },
     /// There should be evidence, and there is none.
-    Missing,
+    Missing {
+        /// The digest in the status, where it was written.
+        expected: Option<String>,
+    },
+    /// There may be evidence, and the user may not read it.
+    NotAllowed,
     /// What is stored under the drill's name is of an earlier drill.
     OfAnotherDrill {
         /// The uid of the earlier one.
@@ -51,7 +56,7 @@ impl Seal {
         match self {
             Self::Verified { digest } | Self::NoDigest { digest } | Self::DrillGone { digest } => Some(digest),
             Self::Mismatch { actual, .. } => Some(actual),
-            Self::Missing | Self::OfAnotherDrill { .. } | Self::NothingClaimed | Self::NotConcluded => None,
+            Self::Missing { .. } | Self::NotAllowed | Self::OfAnotherDrill { .. } | Self::NothingClaimed | Self::NotConcluded => None,
         }
     }
 
@@ -72,9 +77,16 @@ impl Seal {
                 "NOT VERIFIED: the drill is deleted, and with it the digest to compare the evidence with. Compare it with an earlier report"
                     .to_owned()
             }
-            Self::Missing => {
+            Self::Missing { expected } => {
+                let copy = expected.as_ref().map(|digest| format!(". A copy of it that has the digest {digest} is as good"));
                 "NOT VERIFIED: the evidence of this drill is missing; this is only what the drill's status says. Find out who deleted its \
                  ConfigMap"
+                    .to_owned()
+                    + &copy.unwrap_or_default()
+            }
+            Self::NotAllowed => {
+                "NOT VERIFIED: you may not read ConfigMaps here, where the evidence is; this is only what the drill's status says. Ask whoever \
+                 runs the cluster for the role view"
                     .to_owned()
             }
             Self::OfAnotherDrill { uid } => {

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use crate::cluster::{Cluster, explain};
-use crate::text::{age, interval, or_unknown};
+use crate::text::{age, or_unknown};
 
 /// Prints the drills of the namespace, or of all.
 ///
@@ -31,15 +31,13 @@ pub fn table(drills: &[FailoverDrill], with_namespace: bool, now: Timestamp) -> 
     let skipped = usize::from(!with_namespace);
     let rows = drills.iter().map(|drill| {
         let status = drill.status.clone().unwrap_or_default();
-        let recovery = status.recovery.as_ref();
-        let recovery = recovery.and_then(|it| interval(it.lower_bound_milliseconds, it.upper_bound_milliseconds).or(it.summary.clone()));
         let cells = [
             drill.namespace().unwrap_or_default(),
             drill.name_any(),
             drill.spec.pipeline_ref.name.clone(),
             or_unknown(status.phase),
             or_unknown(status.verdict),
-            or_unknown(recovery),
+            or_unknown(status.recovery.and_then(|recovery| recovery.summary)),
             or_unknown(status.integrity.as_ref().map(|integrity| integrity.lost)),
             or_unknown(status.integrity.as_ref().map(|integrity| integrity.duplicated)),
             or_unknown(status.writer_before),

@@ -6,6 +6,8 @@ use durable_write_crds::{DurableWritePipeline, Duration, FailoverDrill, Failover
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::cluster::name as name_of;
+
 /// A drill's name may have so many characters.
 const NAME: usize = 50;
 /// A user's name that is longer does not fit `requestedBy`.
@@ -15,9 +17,10 @@ const USER: usize = 253;
 #[derive(Args, Clone, Debug)]
 pub struct Wish {
     /// The pipeline whose Aurora cluster is failed over
+    #[arg(value_parser = name_of)]
     pub pipeline: String,
     /// The drill's name; by default <pipeline>-<UTC time>
-    #[arg(long)]
+    #[arg(long, value_parser = name_of)]
     name: Option<String>,
     /// The instance that is to become the writer; by default the operator chooses
     #[arg(long)]

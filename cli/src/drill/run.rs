@@ -12,7 +12,7 @@ use kube::api::PostParams;
 
 use super::new::Wish;
 use super::{Screen, exit_code, follow};
-use crate::cluster::{Cluster, explain};
+use crate::cluster::{Cluster, explain, told};
 use crate::report::Format;
 
 /// How much longer than its own limits a drill is waited for.
@@ -42,13 +42,10 @@ pub struct Arguments {
 /// # Errors
 /// The drill is refused, or cannot be watched to its end.
 pub async fn run(cluster: &Cluster, arguments: &Arguments, now: Timestamp, screen: &mut Screen<'_>) -> anyhow::Result<u8> {
-    let user = match cluster.user().await {
-        Ok(user) => Some(user),
-        Err(error) => {
-            screen.line(&format!("who asks for the drill is left open: {error:#}"))?;
-            None
-        }
-    };
+    let user = cluster.user().await?;
+    if user.is_none() {
+        screen.line("the API server does not say who you are: who asks for the drill is left open")?;
+    }
     let wanted = arguments.wish.drill(user.as_deref(), now);
     let parameters = PostParams { dry_run: arguments.dry_run, field_manager: Some("kubectl-dw".to_owned()) };
     let created = cluster.api::<FailoverDrill>().create(&parameters, &wanted).await;
@@ -77,24 +74,30 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, now: Timestamp, scree
         return Ok(code);
     };
     match super::report(cluster, &name, format, Some(file), &mut std::io::sink()).await {
-        Ok(_) => screen.line(&format!("report: {}", file.display()))?,
-        // A verdict that is there is not lost for it; but who asked for a report did not get all that was asked for.
-        Err(error) => {
-            screen.line(&format!("no report: {error:#}"))?;
-            return Ok(if code == 0 { exit_code(None) } else { code });
+        Ok(seal) => {
+            screen.line(&format!("report: {}", file.display()))?;
+            if seal.is_sound() {
+                return Ok(code);
+            }
+            screen.line(&seal.text())?;
         }
+        Err(error) => screen.line(&format!("no report: {}", told(&error)))?,
     }
-    Ok(code)
+    // A verdict that is there is not lost for it; but who asked for a report did not get all that was asked for.
+    Ok(if code == 0 { exit_code(None) } else { code })
 }
 
 async fn dry_run(cluster: &Cluster, wish: &Wish, name: &str, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.line(&format!("the API server accepts drill {}/{name} (dry run: nothing is created)", cluster.namespace))?;
     let pipeline = cluster.api::<DurableWritePipeline>().get_opt(&wish.pipeline).await;
-    match pipeline.map_err(|error| explain(error, "read the pipeline"))? {
-        Some(pipeline) => screen.line(&format!("likely target: {}", crate::text::plain(&wish.likely_target(&pipeline))))?,
-        None => screen
-            .line(&format!("there is no pipeline {} in namespace {}: the drill would end at once", wish.pipeline, cluster.namespace))?,
-    }
+    let likely = match pipeline {
+        Ok(Some(pipeline)) => format!("likely target: {}", crate::text::plain(&wish.likely_target(&pipeline))),
+        Ok(None) => format!("there is no pipeline {} in namespace {}: the drill would end at once", wish.pipeline, cluster.namespace),
+        // Who may run drills need not be allowed to read pipelines.
+        Err(kube::Error::Api(status)) if status.code == 403 => "likely target: unknown, as you may not read pipelines here".to_owned(),
+        Err(error) => return Err(explain(error, "read the pipeline")),
+    };
+    screen.line(&likely)?;
     screen
         .line("the preflight (rights, tag, limits, state of the cluster) runs in the operator, when the drill is created")
         .context("print")

@@ -52,7 +52,8 @@ impl<'a> Screen<'a> {
     pub fn tick(&mut self, line: &str) -> io::Result<()> {
         if self.terminal {
             self.clear()?;
-            write!(self.out, "{line}")?;
+            // What does not fit is cut off: a second line of it could not be cleared.
+            write!(self.out, "\x1b[?7l{line}\x1b[?7h")?;
             self.ticker = true;
             self.out.flush()?;
         }
@@ -79,7 +80,7 @@ pub async fn follow(cluster: &Cluster, drill: &FailoverDrill, limit: Duration, s
     let begin = Instant::now();
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut seen, mut unreachable, mut hinted) = (FailoverDrillStatus::default(), false, false);
+    let (mut seen, mut failing, mut unreachable, mut hinted) = (FailoverDrillStatus::default(), None, false, false);
     loop {
         tokio::select! {
             event = stream.next() => match event {
@@ -92,6 +93,7 @@ pub async fn follow(cluster: &Cluster, drill: &FailoverDrill, limit: Duration, s
                     if ended(&status) {
                         return Ok(now);
                     }
+                    failing = live::writes_fail(&status).then(|| failing.unwrap_or_else(Instant::now));
                     seen = status;
                 }
                 Some(Ok(Some(_))) => bail!("another drill has taken the name {name}"),
@@ -104,7 +106,7 @@ pub async fn follow(cluster: &Cluster, drill: &FailoverDrill, limit: Duration, s
                 None => bail!("the watch of drill {name} ended"),
             },
             _ = second.tick() => {
-                screen.tick(&live::ticker(&seen, begin.elapsed()))?;
+                screen.tick(&live::ticker(&seen, begin.elapsed(), failing.map(|since| since.elapsed())))?;
                 if !hinted && seen.phase.is_none() && begin.elapsed() > UNHEARD {
                     hinted = true;
                     screen.line("no operator has taken the drill up: is durable-write's operator running, and drills.enabled set?")?;
@@ -121,4 +123,25 @@ pub async fn follow(cluster: &Cluster, drill: &FailoverDrill, limit: Duration, s
 fn ended(status: &FailoverDrillStatus) -> bool {
     let complete = durable_write_crds::conditions::drill_types::COMPLETE;
     status.verdict.is_some() && status.conditions.iter().any(|condition| condition.type_ == complete && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(terminal: bool) -> String {
+        let mut out = Vec::new();
+        let mut screen = Screen::new(&mut out, terminal);
+        screen.tick("one").unwrap();
+        screen.tick("two").unwrap();
+        screen.line("three").unwrap();
+        screen.line("four").unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_that_is_renewed_does_not_wrap_and_is_cleared_before_the_next() {
+        assert_eq!(shown(true), "\x1b[?7lone\x1b[?7h\r\x1b[2K\x1b[?7ltwo\x1b[?7h\r\x1b[2Kthree\nfour\n");
+        assert_eq!(shown(false), "three\nfour\n");
+    }
 }

@@ -20,6 +20,8 @@ const DEPTH: (i64, i64) = (370, 92);
 const MARKERS: (i64, i64) = (14, 462);
 /// Markers nearer to one another than this, in pixels, stand below one another.
 const CROWDED: i64 = 20;
+/// About the width of a character of a band's name, in pixels.
+const CHARACTER: i64 = 8;
 /// Rows for markers.
 const MARKER_ROWS: usize = 4;
 
@@ -89,7 +91,8 @@ pub struct Marker {
 /// There is no evidence, or it has no seconds of the probe: the text says so.
 pub fn chart(account: &Account) -> Result<Chart, String> {
     let Some(details) = &account.evidence else {
-        return Err(format!("There is no timeline: {}.", account.seal.text()));
+        let why = if account.seal.is_sound() { account.seal.text() } else { "it is drawn from the evidence".to_owned() };
+        return Err(format!("There is no timeline: {why}."));
     };
     let seconds = details.series.seconds.as_slice();
     let missing = details.series.missing.as_deref();
@@ -107,6 +110,15 @@ pub fn chart(account: &Account) -> Result<Chart, String> {
         ticks: scale.ticks(),
         description: describe(account, seconds, gap),
     })
+}
+
+impl Band {
+    /// True when the instance's name can be read in it.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let characters = self.writer.as_ref().map_or(0, |writer| writer.chars().count());
+        self.width >= Tenths::pixels(i64::try_from(characters).unwrap_or(i64::MAX / 100).saturating_mul(CHARACTER) + 2 * 6)
+    }
 }
 
 impl Chart {
@@ -179,7 +191,7 @@ fn lanes(seconds: &[ProbeSecond], scale: &Scale) -> Vec<Lane> {
     vec![
         lane("Accept side: messages a second", ACCEPT, &[("accepted", &|second| Some(second.accepted.into()))]),
         lane(
-            "Commit side: direct writes a second",
+            "Commit side: direct writes a second, committed (line) and failed (dashed)",
             COMMIT,
             &[("committed", &|second| Some(second.committed.into())), ("failed", &|second| Some(second.failed.into()))],
         ),
@@ -230,7 +242,7 @@ fn describe(account: &Account, seconds: &[ProbeSecond], gap: Option<&Gap>) -> St
     let accepted = range(&mut seconds.iter().map(|second| second.accepted.into())).unwrap_or_default();
     let committed = range(&mut seconds.iter().map(|second| second.committed.into())).unwrap_or_default();
     let mut text = format!(
-        "{} seconds. The queue accepted {} to {} messages a second; {} to {} direct writes a second were committed.",
+        "{} seconds of the probe. The queue accepted {} to {} messages a second; {} to {} direct writes a second were committed.",
         seconds.len(),
         accepted.0,
         accepted.1,
@@ -244,9 +256,10 @@ fn describe(account: &Account, seconds: &[ProbeSecond], gap: Option<&Gap>) -> St
     match gap {
         None => text += " No gap of writes was seen.",
         Some(gap) => {
-            let before = gap.last_good_began.duration_since(account.evidence.as_ref().map_or(gap.last_good_began, |it| it.claim.at));
-            let before = i64::try_from(before.as_millis()).map_or_else(|_| String::new(), length);
-            text += &format!(" The gap of writes began {before} after the claim");
+            let after = gap.last_good_began.duration_since(account.evidence.as_ref().map_or(gap.last_good_began, |it| it.claim.at));
+            let order = if after.is_negative() { "before" } else { "after" };
+            let far = i64::try_from(after.abs().as_millis()).map_or_else(|_| String::new(), length);
+            text += &format!(" The gap of writes began {far} {order} the claim");
             text += &gap
                 .upper_milliseconds
                 .map_or(", and writes did not come back.".to_owned(), |upper| format!(" and lasted at most {}.", length(upper)));

@@ -26,6 +26,7 @@ struct Page<'a> {
 /// One line of the steps as executed.
 struct Step {
     at: String,
+    uncertainty: String,
     observed: String,
     source: &'static str,
     reason: String,
@@ -35,7 +36,8 @@ struct Step {
 /// The report.
 pub(super) fn render(account: &Account) -> askama::Result<String> {
     let step = |step: &durable_write_crds::drill::Observation| Step {
-        at: time(step.at.0) + &step.uncertainty_milliseconds.map_or_else(String::new, |milliseconds| format!(" ± {milliseconds} ms")),
+        at: time(step.at.0),
+        uncertainty: step.uncertainty_milliseconds.map_or_else(String::new, |milliseconds| format!("± {milliseconds} ms")),
         observed: time(step.observed_at.0),
         source: step.source.as_str(),
         reason: step.reason.clone(),

@@ -23,7 +23,7 @@ pub(super) fn render(account: &Account) -> Result<String, SerializeError> {
     let told = account.criteria.iter().any(|criterion| criterion.result != CriterionResult::Pass);
     if account.verdict != Some(Verdict::Pass) && !told || account.criteria.is_empty() {
         let kind = if account.verdict == Some(Verdict::Fail) { NonSuccessKind::Failure } else { NonSuccessKind::Error };
-        suite.add_test_case(case(account, "verdict", status(kind, &format!("{}: {}", headline(account), account.message))));
+        suite.add_test_case(case(account, "verdict", status(kind, &verdict(account))));
     }
     if !account.seal.is_sound() {
         suite.add_test_case(case(account, "evidence", status(NonSuccessKind::Error, &account.seal.text())));
@@ -31,6 +31,14 @@ pub(super) fn render(account: &Account) -> Result<String, SerializeError> {
     let mut report = Report::new("failover drill");
     report.add_test_suite(suite);
     report.to_string()
+}
+
+/// The verdict and why.
+fn verdict(account: &Account) -> String {
+    match account.message.as_str() {
+        "" => headline(account),
+        message => format!("{}: {message}", headline(account)),
+    }
 }
 
 fn case(account: &Account, name: &str, status: TestCaseStatus) -> TestCase {

@@ -3,7 +3,7 @@
 use crate::account::Account;
 use crate::text::{plain, time};
 
-use super::{headline, sections};
+use super::{at, headline, sections};
 
 /// The report.
 pub(super) fn render(account: &Account) -> String {
@@ -23,11 +23,10 @@ pub(super) fn render(account: &Account) -> String {
         let facts = section.facts.into_iter().map(|(label, value)| [label.to_owned(), value]);
         text += &table(section.title, ["", ""], facts);
     }
-    let steps = account.timeline.iter().map(|step| {
-        let uncertainty = step.uncertainty_milliseconds.map_or_else(String::new, |milliseconds| format!(" ± {milliseconds} ms"));
-        let at = time(step.at.0) + &uncertainty;
-        [at, time(step.observed_at.0), step.source.to_string(), step.reason.clone(), step.message.clone()]
-    });
+    let steps = account
+        .timeline
+        .iter()
+        .map(|step| [at(step), time(step.observed_at.0), step.source.to_string(), step.reason.clone(), step.message.clone()]);
     text += &table("Steps as executed", ["At", "Observed", "Source", "Step", ""], steps);
     let roles = sections::roles(account).into_iter();
     let roles = roles.map(|role| [role.instance, role.zone, role.tier, role.before, role.after, role.lag, role.probe_rows]);

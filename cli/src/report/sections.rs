@@ -1,11 +1,13 @@
 //! The facts of a drill as labelled lines, the same for every form of the report: what auditors ask for.
 
-use durable_write_crds::drill::{FailoverDrillSpec, Integrity};
+use durable_write_crds::conditions::drill_types;
+use durable_write_crds::drill::{DirectPath, FailoverDrillSpec, Integrity};
+use durable_write_crds::evidence::{Call, CallOutcome};
 use durable_write_crds::probe::{ProbeResult, STREAK};
 use jiff::Timestamp;
 
 use crate::account::{Account, Details};
-use crate::text::{UNKNOWN, interval, length, or_unknown, time};
+use crate::text::{UNKNOWN, length, or_unknown, time};
 
 /// Facts that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +35,9 @@ pub fn sections(account: &Account) -> Vec<Section> {
 
 fn results(account: &Account) -> Vec<(&'static str, String)> {
     let recovery = &account.recovery;
-    let stood_still = interval(recovery.lower_bound_milliseconds, recovery.upper_bound_milliseconds);
     let of = |milliseconds: Option<i64>| or_unknown(milliseconds.map(length));
     let mut facts = vec![
-        ("Recovery time (writes stood still)", stood_still.unwrap_or_else(|| "not measured".to_owned())),
+        ("Recovery time (writes stood still)", recovery.interval().unwrap_or_else(|| "not measured".to_owned())),
         ("Data lost", lost(account.integrity.as_ref())),
     ];
     if let Some(integrity) = &account.integrity {
@@ -62,14 +63,19 @@ fn results(account: &Account) -> Vec<(&'static str, String)> {
 fn lost(integrity: Option<&Integrity>) -> String {
     match integrity {
         None => "not measured".to_owned(),
-        Some(integrity) => format!("{} of {} confirmed writes", integrity.lost, integrity.acknowledged),
+        Some(Integrity { lost, acknowledged, undrained: 0, .. }) => format!("{lost} of {acknowledged} confirmed writes"),
+        Some(Integrity { lost, acknowledged, undrained, .. }) => format!(
+            "{lost} of {acknowledged} confirmed writes; {undrained} more had not arrived when the time for the drain was over \
+             (undrained): they may be late or lost"
+        ),
     }
 }
 
 fn writes(integrity: &Integrity) -> String {
-    let Integrity { sent, acknowledged, committed, unknown, unexpected, late, .. } = integrity;
+    let Integrity { sent, acknowledged, committed, unknown, unexpected, late, undrained, .. } = integrity;
     format!(
-        "{sent} tried, {acknowledged} confirmed, {committed} found, {unknown} without an answer, {unexpected} found and never tried, {late} late"
+        "{sent} tried, {acknowledged} confirmed, {committed} found, {unknown} without an answer, {unexpected} found and never tried, \
+         {late} late, {undrained} undrained"
     )
 }
 
@@ -95,10 +101,11 @@ fn measured(probe: &ProbeResult) -> Vec<(&'static str, String)> {
 fn identity(account: &Account) -> Vec<(&'static str, String)> {
     let details = account.evidence.as_ref();
     let spec = &account.spec;
-    let requested = match (&spec.requested_by, details.is_some_and(|details| details.claim.requested_by_verified)) {
+    let requested = match (&spec.requested_by, details.map(|details| details.claim.requested_by_verified)) {
         (None, _) => "not said".to_owned(),
-        (Some(user), true) => format!("{user} (verified by the API server)"),
-        (Some(user), false) => format!("{user} (claimed; nobody has verified it)"),
+        (Some(user), Some(true)) => format!("{user} (verified by the API server)"),
+        (Some(user), Some(false)) => format!("{user} (claimed; nobody has verified it)"),
+        (Some(user), None) => format!("{user} (claimed; only evidence would say whether it was verified)"),
     };
     let started = details.and_then(|details| details.probe.as_ref()).map(|probe| probe.started);
     let mut facts = vec![
@@ -109,7 +116,7 @@ fn identity(account: &Account) -> Vec<(&'static str, String)> {
         ("Change reference", or_unknown(spec.change_reference.as_ref())),
         ("Created", or_unknown(account.created.map(time))),
         ("Probe started", or_unknown(started.map(time))),
-        ("Failover called for", or_unknown(called(account).map(time))),
+        ("Failover called for", called(account)),
         ("Concluded", or_unknown(account.concluded.map(time))),
         ("Duration", duration(account.created, account.concluded)),
     ];
@@ -119,10 +126,19 @@ fn identity(account: &Account) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// When the failover was called for: the call's own time, or that of the claim right before it.
-fn called(account: &Account) -> Option<Timestamp> {
-    let details = account.evidence.as_ref()?;
-    Some(details.call.began.unwrap_or(details.claim.at))
+/// When the failover was called for, as far as it is known that it was.
+fn called(account: &Account) -> String {
+    let not = || "not called for".to_owned();
+    match account.evidence.as_ref().map(|details| (&details.call, details.claim.at)) {
+        Some((Call { outcome: CallOutcome::NotMade, .. }, _)) => not(),
+        Some((Call { began: Some(began), .. }, _)) => time(*began),
+        Some((_, claimed)) => format!("not known; if it was, soon after {}", time(claimed)),
+        None => match account.condition(drill_types::TRIGGERED).map(|it| it.status.as_str()) {
+            Some("False") => not(),
+            Some("True") => "yes, as the status says; its steps say when".to_owned(),
+            _ => UNKNOWN.to_owned(),
+        },
+    }
 }
 
 fn duration(from: Option<Timestamp>, to: Option<Timestamp>) -> String {
@@ -151,18 +167,23 @@ fn scenario(account: &Account) -> Vec<(&'static str, String)> {
     let FailoverDrillSpec { load, objectives, deadline, .. } = &account.spec;
     vec![
         (
-            "What is done",
+            "What a drill does",
             format!(
                 "The Aurora cluster is failed over once, from {} to {}, while the pipeline writes",
-                or_unknown(account.writer_before.as_ref()),
+                account.writer_before.as_ref().map_or("the writer", String::as_str),
                 account.target.as_ref().map_or("a reader", String::as_str)
             ),
         ),
         (
             "Load",
             format!(
-                "{} messages a second through the queue; a direct write each {} by {:?}",
-                load.messages_per_second, load.direct_write_interval, load.direct_path
+                "{} messages a second through the queue; a direct write each {} {}",
+                load.messages_per_second,
+                load.direct_write_interval,
+                match load.direct_path {
+                    DirectPath::Instances => "to whichever instance takes it (path Instances)",
+                    DirectPath::ClusterEndpoint => "to the cluster endpoint (path ClusterEndpoint)",
+                }
             ),
         ),
         ("Warm-up, cool-down, deadline", format!("{}, {}, {deadline}", load.warm_up, load.cool_down)),
@@ -174,7 +195,7 @@ fn scenario(account: &Account) -> Vec<(&'static str, String)> {
                 objectives.recovery_time, objectives.lost, objectives.duplicated, objectives.backlog_drained
             ),
         ),
-        ("Writer before, target, writer after", {
+        ("Old writer, target, new writer", {
             [&account.writer_before, &account.target, &account.writer_after].map(|name| or_unknown(name.as_ref())).join(", ")
         }),
     ]
@@ -210,11 +231,13 @@ fn preconditions(account: &Account) -> Vec<(&'static str, String)> {
             facts.push(("Looked at again and claimed", time(claim.at)));
         }
         None => {
-            let passed = account.condition(durable_write_crds::conditions::drill_types::PREFLIGHT_PASSED);
-            facts.push((
-                "Preflight",
-                passed.map_or_else(|| UNKNOWN.to_owned(), |it| format!("{}: {} {}", it.status, it.reason, it.message)),
-            ));
+            let passed = account.condition(drill_types::PREFLIGHT_PASSED);
+            let told = passed.map(|it| match it.status.as_str() {
+                "True" => "passed".to_owned(),
+                "False" => format!("not passed: {}", it.message),
+                _ => format!("not passed yet: {}", it.message),
+            });
+            facts.push(("Preflight", or_unknown(told)));
         }
     }
     facts

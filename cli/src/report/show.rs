@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::account::Account;
 use crate::text::{plain, table, time};
 
-use super::{headline, sections};
+use super::{at, headline, sections};
 
 /// Everything that is known of a drill.
 #[must_use]
@@ -41,13 +41,13 @@ fn steps(account: &Account) -> String {
     let rows = account
         .timeline
         .iter()
-        .map(|step| vec![time(step.at.0), time(step.observed_at.0), step.source.to_string(), step.reason.clone(), step.message.clone()]);
+        .map(|step| vec![at(step), time(step.observed_at.0), step.source.to_string(), step.reason.clone(), step.message.clone()]);
     table(&["AT", "OBSERVED", "SOURCE", "REASON", "MESSAGE"], &rows.collect::<Vec<_>>())
 }
 
 fn instances(account: &Account) -> String {
     let rows = super::sections::roles(account)
         .into_iter()
-        .map(|role| vec![role.instance, role.zone, role.tier, role.before, role.after, role.probe_rows]);
-    table(&["NAME", "ZONE", "TIER", "BEFORE", "AFTER", "PROBE ROWS"], &rows.collect::<Vec<_>>())
+        .map(|role| vec![role.instance, role.zone, role.tier, role.before, role.after, role.lag, role.probe_rows]);
+    table(&["NAME", "ZONE", "TIER", "BEFORE", "AFTER", "LAG BEFORE", "PROBE ROWS"], &rows.collect::<Vec<_>>())
 }

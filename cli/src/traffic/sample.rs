@@ -11,6 +11,9 @@ use durable_write_worker::message::{AttributeValue, Message, MessageAttribute};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
+/// Unique numbers of runs that begin a second apart are so far apart: more than can be sent in it, so that runs after one another share none.
+const NUMBERS_A_SECOND: i64 = 100_000;
+
 /// Makes the messages of one run.
 #[derive(Clone, Debug)]
 pub struct Sampler {
@@ -158,7 +161,7 @@ impl Sampler {
         match kind(&column.name, self.is_key(column)) {
             Kind::Text => self.id(number).into(),
             Kind::Number => number.into(),
-            Kind::UniqueNumber => (self.began.as_second() * 100_000 + i64::from(number % 100_000)).into(),
+            Kind::UniqueNumber => (self.began.as_second() * NUMBERS_A_SECOND + i64::from(number)).into(),
             Kind::Time => self.time(number).into(),
             Kind::Uuid => self.uuid(number).into(),
             Kind::Flag => number.is_multiple_of(2).into(),
@@ -256,6 +259,14 @@ mod tests {
         let id = body["id"].as_str().unwrap();
         assert!(id.len() == 36 && id.ends_with("-8000-000000000007"), "{id}");
         assert_eq!(sampler.query(), r#"SELECT count(*) FROM "shop"."orders";"#);
+    }
+
+    #[test]
+    fn a_number_that_is_a_key_is_never_used_again_however_long_the_run_is() {
+        let sampler = sampler(&example("clicks.yaml"), &[]).unwrap();
+        let number = |message| serde_json::from_str::<Value>(&sampler.message(message).body).unwrap()["number"].as_i64().unwrap();
+        assert!(number(1) < number(100_000) && number(100_000) < number(100_001) && number(100_001) < number(u32::MAX));
+        assert!(number(u32::MAX) < 1 << 53, "JSON readers may hold no larger whole number");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct FailoverDrillStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub target: Option<String>,
-    /// The writer after the failover.
+    /// The new writer; absent when no other instance became the writer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub writer_after: Option<String>,
@@ -207,7 +207,7 @@ pub struct RoleStatus {
     /// The lowest tier is promoted first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion_tier: Option<i32>,
-    /// How far it lags behind the writer, in milliseconds, as the probe read it.
+    /// How far it lagged behind the writer before the failover, in milliseconds, as the probe read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica_lag_milliseconds: Option<i64>,
     /// When this was seen.
@@ -259,6 +259,22 @@ pub struct Recovery {
     /// From the recovery until every acknowledged message was settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog_drained_milliseconds: Option<i64>,
+}
+
+impl Recovery {
+    /// Both bounds for people, rounded outwards so that they never promise more than was measured: `7.1–7.3 s`.
+    #[must_use]
+    pub fn interval(&self) -> Option<String> {
+        let tenths = |tenths: i64| format!("{}.{}", tenths / 10, tenths % 10);
+        let down = |milliseconds: i64| tenths(milliseconds.max(0) / 100);
+        let up = |milliseconds: i64| tenths(milliseconds.max(0).saturating_add(99) / 100);
+        match (self.lower_bound_milliseconds, self.upper_bound_milliseconds) {
+            (Some(lower), Some(upper)) => Some(format!("{}–{} s", down(lower), up(upper))),
+            (Some(lower), None) => Some(format!("at least {} s", down(lower))),
+            (None, Some(upper)) => Some(format!("at most {} s", up(upper))),
+            (None, None) => None,
+        }
+    }
 }
 
 /// What became of what the probe wrote, of both channels together.
@@ -359,12 +375,4 @@ pub struct EvidenceConfigMap {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_of_a_newer_version_is_read() {
-        assert_eq!(serde_json::from_str::<Verdict>("\"Postponed\"").unwrap(), Verdict::Unknown);
-        assert_eq!(serde_json::to_string(&Verdict::Inconclusive).unwrap(), "\"Inconclusive\"");
-    }
-}
+mod tests;

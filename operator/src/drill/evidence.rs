@@ -85,7 +85,7 @@ pub(super) fn document(claim: &Claim, call: Call, ending: &Ending, seen: &Seen, 
         message: ending.message.clone(),
         criteria: ending.criteria.clone(),
         timeline: seen.timeline.entries(),
-        roles_after: with_lag(seen.roles_after.clone(), probe),
+        roles_after: seen.roles_after.clone(),
         control_plane_milliseconds: seen.control_plane_milliseconds,
         probe: probe.cloned(),
         series: seen.series.clone().thinned(probe.map(|probe| (probe.started, probe.ended))),
@@ -139,14 +139,6 @@ pub(super) fn roles(cluster: &AuroraCluster, now: Timestamp) -> Vec<RoleStatus> 
         observed_at: MicroTime(now),
     };
     cluster.instances.iter().take(16).map(role).collect()
-}
-
-fn with_lag(mut roles: Vec<RoleStatus>, probe: Option<&ProbeResult>) -> Vec<RoleStatus> {
-    for role in &mut roles {
-        let rows = probe.and_then(|probe| probe.instances.iter().find(|instance| instance.name == role.instance));
-        role.replica_lag_milliseconds = rows.and_then(|rows| rows.lag_before_milliseconds);
-    }
-    roles
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use durable_write_crds::drill::{DrillQueue, Observation, ObservationSource, RoleStatus};
-use durable_write_crds::evidence::Claim;
+use durable_write_crds::evidence::{Claim, WRITES_BACK, WRITES_FAIL};
 use durable_write_crds::probe::ProbeState;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -102,6 +102,7 @@ impl Memory {
                 }
             }
             self.seen.after_claim(observed, claim, self.known.call.is_some().then_some(since), now);
+            self.seen.writes(state, now);
             // What becomes of the pipeline afterwards changes nothing that was measured.
             if self.known.pipeline_changed.is_none() && !self.measured {
                 self.known.pipeline_changed = self.change_of_pipeline(observed, claim);
@@ -165,6 +166,17 @@ impl Seen {
     pub(super) fn note_once(&mut self, now: Timestamp, source: ObservationSource, reason: &str, message: &str) {
         if !self.timeline.has(reason) {
             self.note(now, now, source, reason, message);
+        }
+    }
+
+    /// What the probe shows of its direct writes, for those who watch; its result has the bounds.
+    fn writes(&mut self, state: Option<&ProbeState>, now: Timestamp) {
+        match state.map(|state| state.stage.as_str()) {
+            Some("Outage") => self.note_once(now, ObservationSource::Operator, WRITES_FAIL, "the probe shows that its direct writes fail"),
+            Some("Recovered") => {
+                self.note_once(now, ObservationSource::Operator, WRITES_BACK, "the probe shows that its direct writes are back")
+            }
+            _ => {}
         }
     }
 
@@ -275,6 +287,20 @@ mod tests {
             memory.observe(&observed("payments-3"), None, second(3638), instant + Duration::from_secs(8));
             assert_eq!(memory.seen.control_plane_milliseconds, took);
         }
+    }
+
+    #[test]
+    fn writes_that_fail_and_come_back_after_the_claim_are_told_once_each() {
+        let (mut memory, instant) = (Memory::default(), Instant::now());
+        let state = |stage: &str| ProbeState { seconds: Vec::new(), stage: stage.to_owned(), message: String::new() };
+        let unclaimed = Observed { evidence: EvidenceSeen::read(None, fixtures::UID), ..observed("payments-1") };
+        memory.observe(&unclaimed, Some(&state("Outage")), second(29), instant);
+        for (stage, at) in [("Steady", 31), ("Outage", 32), ("Outage", 33), ("Recovered", 39), ("Outage", 40), ("Draining", 50)] {
+            memory.observe(&observed("payments-1"), Some(&state(stage)), second(at), instant);
+        }
+        let told = memory.seen.timeline.entries().into_iter().filter(|entry| entry.reason.starts_with("Writes"));
+        let told: Vec<_> = told.map(|entry| (entry.reason, entry.at.0)).collect();
+        assert_eq!(told, [(WRITES_FAIL.to_owned(), second(32)), (WRITES_BACK.to_owned(), second(39))]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use durable_write_crds::conditions::{drill_reasons as reasons, drill_types, types};
 use durable_write_crds::drill::{
-    ClusterStatus, Criterion, DrillInstance, EvidenceConfigMap, EvidenceReference, Phase, Recovery, RoleStatus, Verdict,
+    ClusterStatus, Criterion, DrillInstance, EvidenceConfigMap, EvidenceReference, Phase, RoleStatus, Verdict,
 };
 use durable_write_crds::evidence::{CallOutcome, Evidence, config_map_name};
 use durable_write_crds::probe::ProbeResult;
@@ -122,7 +122,7 @@ pub(super) fn ended(
 pub(super) fn concluded(drill: &FailoverDrill, evidence: &Evidence, digest: &str, now: Timestamp) -> FailoverDrillStatus {
     let why = (evidence.reason.as_str(), evidence.message.as_str());
     let probe = evidence.probe.as_ref();
-    let after = writer_after(evidence);
+    let after = evidence.writer_after().map(|name| cut(name, LONGEST_NAME));
     let drafts = [
         (drill_types::PREFLIGHT_PASSED, "True", (reasons::PROGRESSING, "the limits were met")),
         (drill_types::TRIGGERED, truth(!matches!(evidence.call.outcome, CallOutcome::Refused | CallOutcome::NotMade), "False"), why),
@@ -141,10 +141,10 @@ pub(super) fn concluded(drill: &FailoverDrill, evidence: &Evidence, digest: &str
         writer_before: Some(evidence.claim.writer.clone()),
         target: Some(evidence.claim.target.clone()),
         writer_after: after,
-        roles_before: whole_seconds(evidence.claim.roles.clone()),
+        roles_before: whole_seconds(evidence.roles_before()),
         roles_after: whole_seconds(evidence.roles_after.clone()),
         timeline: evidence.timeline.clone(),
-        recovery: Some(recovery(evidence)),
+        recovery: Some(evidence.recovery()),
         integrity: probe.map(ProbeResult::integrity),
         queue: probe.map(ProbeResult::queue),
         instances: probe.map(instances).unwrap_or_default(),
@@ -236,35 +236,6 @@ fn whole_seconds(mut roles: Vec<RoleStatus>) -> Vec<RoleStatus> {
         role.observed_at.0 = whole_second(role.observed_at.0);
     }
     roles
-}
-
-fn writer_after(evidence: &Evidence) -> Option<String> {
-    let other = |name: &String| *name != evidence.claim.writer;
-    let described = evidence.roles_after.iter().find(|role| role.role == "Writer").map(|role| role.instance.clone()).filter(other);
-    let gap = evidence.probe.as_ref().and_then(|probe| probe.gap.as_ref());
-    gap.and_then(|gap| gap.writer_after.clone()).filter(other).or(described).map(|name| cut(&name, LONGEST_NAME))
-}
-
-fn recovery(evidence: &Evidence) -> Recovery {
-    let probe = evidence.probe.as_ref();
-    let gap = probe.and_then(|probe| probe.gap.as_ref());
-    Recovery {
-        summary: gap.map(|gap| summary(gap.lower_milliseconds, gap.upper_milliseconds)),
-        lower_bound_milliseconds: gap.map(|gap| gap.lower_milliseconds),
-        upper_bound_milliseconds: gap.and_then(|gap| gap.upper_milliseconds),
-        control_plane_milliseconds: evidence.control_plane_milliseconds,
-        accept_side_milliseconds: probe.map(|probe| probe.accept.longest_gap_milliseconds),
-        backlog_drained_milliseconds: probe.and_then(|probe| probe.drained_milliseconds),
-    }
-}
-
-/// Both bounds for people: the lower rounded down, the upper rounded up.
-fn summary(lower: i64, upper: Option<i64>) -> String {
-    let tenths = |tenths: i64| format!("{}.{}", tenths / 10, tenths % 10);
-    match upper {
-        Some(upper) => format!("{}–{} s", tenths(lower / 100), tenths((upper + 99) / 100)),
-        None => format!("over {} s", tenths(lower / 100)),
-    }
 }
 
 /// As long as a status takes; the evidence has all of it.

@@ -11,7 +11,7 @@ use kubectl_dw::drill::{abort, compare, list, report, show};
 use kubectl_dw::report::Format;
 use serde_json::json;
 
-use crate::ground::{conclude, evidence, first_drill, namespace, patch, run};
+use crate::ground::{conclude, evidence, first_drill, namespace, only_drill_runner, patch, run, seal, store};
 
 #[tokio::test]
 async fn a_drill_is_watched_to_its_verdict_and_leaves_a_report() {
@@ -59,6 +59,45 @@ async fn a_report_that_cannot_be_written_does_not_hide_the_verdict() {
         assert_eq!(code.unwrap(), expected, "{said}");
         assert!(said.contains(&verdict.to_string()) && said.contains("no report: "), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_pass_whose_evidence_cannot_be_verified_is_no_success_for_who_asked_for_the_report() {
+    for (name, verdict, expected) in [("passes-unsealed", Verdict::Pass, 2), ("fails-unsealed", Verdict::Fail, 1)] {
+        let cluster = namespace(name).await;
+        let page = tempfile::NamedTempFile::new().unwrap();
+        let operator = async {
+            let drill = first_drill(&cluster).await;
+            let mut changed = evidence(&drill, verdict);
+            changed.message = "not what the operator has sealed".to_owned();
+            store(&cluster, &changed).await;
+            seal(&cluster, &evidence(&drill, verdict)).await;
+        };
+        let arguments = ["orders", "-o", "md", "--file", page.path().to_str().unwrap()];
+        let ((code, said), ()) = tokio::join!(run(&cluster, &arguments), operator);
+        assert_eq!(code.unwrap(), expected, "{said}");
+        assert!(said.contains("NOT VERIFIED") && said.contains("report: "), "{said}");
+        assert!(std::fs::read_to_string(page.path()).unwrap().contains("NOT VERIFIED"));
+    }
+}
+
+#[tokio::test]
+async fn who_may_only_run_drills_can_try_one_and_see_what_became_of_it() {
+    let all = namespace("runner").await;
+    let cluster = only_drill_runner(&all).await;
+    let (code, said) = run(&cluster, &["orders", "--dry-run"]).await;
+    assert_eq!(code.unwrap(), 0, "{said}");
+    assert!(said.contains("likely target: unknown, as you may not read pipelines here"), "{said}");
+    run(&cluster, &["orders", "--name", "one", "--no-wait"]).await.0.unwrap();
+    let mut out = Vec::new();
+    assert!(report(&cluster, "one", Format::Md, None, &mut out).await.unwrap().is_sound(), "it has not ended");
+    conclude(&all, &first_drill(&all).await, Verdict::Pass).await;
+    show(&cluster, "one", &mut out).await.unwrap();
+    assert!(!report(&cluster, "one", Format::Md, None, &mut out).await.unwrap().is_sound());
+    let said = String::from_utf8(out).unwrap();
+    assert!(said.contains("Pass (ObjectivesMet)") && said.contains("you may not read ConfigMaps here"), "{said}");
+    let denied = list::list(&cluster, true, Timestamp::now(), &mut Vec::new()).await.unwrap_err();
+    assert!(format!("{denied:#}").contains("ask whoever runs the cluster for the roles"), "{denied:#}");
 }
 
 #[tokio::test]
@@ -111,13 +150,13 @@ async fn drills_are_listed_shown_aborted_compared_and_reported() {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
     let stored = cluster.api::<ConfigMap>().get(&config_map_name("one")).await.unwrap().data.unwrap()[EVIDENCE_KEY].clone();
-    assert!(report(&cluster, "one", Format::Json, None, &mut out).await.unwrap());
+    assert!(report(&cluster, "one", Format::Json, None, &mut out).await.unwrap().is_sound());
     assert_eq!(String::from_utf8(std::mem::take(&mut out)).unwrap(), stored);
     // The drill is deleted; its evidence stays, and nobody vouches for it.
     let deleted = drill("one").await.unwrap();
     assert_eq!(evidence(&deleted, Verdict::Pass).verdict, Verdict::Pass);
     cluster.api::<FailoverDrill>().delete("one", &DeleteParams::default()).await.unwrap();
-    assert!(!report(&cluster, "one", Format::Md, None, &mut out).await.unwrap());
+    assert!(!report(&cluster, "one", Format::Md, None, &mut out).await.unwrap().is_sound());
     assert!(String::from_utf8(out).unwrap().contains("NOT VERIFIED"));
     let missing = show(&cluster, "three", &mut Vec::new()).await.unwrap_err();
     assert!(format!("{missing:#}").contains("many/three"), "{missing:#}");

@@ -8,6 +8,7 @@ use durable_write_crds::FailoverDrill;
 use durable_write_crds::drill::Verdict;
 use durable_write_crds::evidence::{Evidence, canonical, digest};
 use durable_write_testbed::cluster::Cluster;
+use hyper::header::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -70,7 +71,7 @@ pub(crate) async fn first_drill(cluster: &kubectl_dw::cluster::Cluster) -> Failo
 
 /// Evidence as if the operator had concluded this drill.
 pub(crate) fn evidence(drill: &FailoverDrill, verdict: Verdict) -> Evidence {
-    let mut evidence = if verdict == Verdict::Pass { fixture::passed() } else { fixture::failed() };
+    let mut evidence = if verdict == Verdict::Pass { fixture::passed() } else { fixture::endings::failed() };
     evidence.claim.drill.name = drill.name_any();
     evidence.claim.drill.namespace = drill.namespace().unwrap();
     evidence.claim.drill.uid = drill.uid().unwrap();
@@ -80,10 +81,33 @@ pub(crate) fn evidence(drill: &FailoverDrill, verdict: Verdict) -> Evidence {
 /// Does what the operator does at the end: evidence, then status.
 pub(crate) async fn conclude(cluster: &kubectl_dw::cluster::Cluster, drill: &FailoverDrill, verdict: Verdict) {
     let evidence = evidence(drill, verdict);
-    cluster.api::<ConfigMap>().create(&PostParams::default(), &fixture::config_map(&evidence)).await.unwrap();
-    let status = fixture::drill(&evidence).status.unwrap();
-    assert_eq!(status.evidence.as_ref().unwrap().digest, digest(&canonical(&evidence).unwrap()));
-    patch(cluster, &drill.name_any(), serde_json::json!({ "status": status })).await;
+    store(cluster, &evidence).await;
+    seal(cluster, &evidence).await;
+}
+
+/// Stores evidence.
+pub(crate) async fn store(cluster: &kubectl_dw::cluster::Cluster, evidence: &Evidence) {
+    cluster.api::<ConfigMap>().create(&PostParams::default(), &fixture::config_map(evidence)).await.unwrap();
+}
+
+/// Writes the status that follows from evidence, with its digest.
+pub(crate) async fn seal(cluster: &kubectl_dw::cluster::Cluster, evidence: &Evidence) {
+    let status = fixture::drill(evidence).status.unwrap();
+    assert_eq!(status.evidence.as_ref().unwrap().digest, digest(&canonical(evidence).unwrap()));
+    patch(cluster, &evidence.claim.drill.name, serde_json::json!({ "status": status })).await;
+}
+
+/// The same namespace for a user who has the chart's role drill-runner there and no other.
+pub(crate) async fn only_drill_runner(cluster: &kubectl_dw::cluster::Cluster) -> kubectl_dw::cluster::Cluster {
+    let api = api().await;
+    let names = ["--namespace", cluster.namespace.as_str()];
+    let rights = ["--verb=get,list,watch,create,update,patch,delete", "--resource=failoverdrills.durablewrite.dev"];
+    api.kubectl([&["create", "role", "drill-runner"], &names[..], &rights[..]].concat()).await.unwrap();
+    let binding = ["create", "rolebinding", "drill-runner", "--role=drill-runner", "--user=runner"];
+    api.kubectl([&binding[..], &names[..]].concat()).await.unwrap();
+    let mut config = api.config().await.unwrap();
+    config.headers.push((HeaderName::from_static("impersonate-user"), HeaderValue::from_static("runner")));
+    kubectl_dw::cluster::Cluster { client: config.try_into().unwrap(), namespace: cluster.namespace.clone() }
 }
 
 /// Changes a drill's status.

@@ -109,16 +109,3 @@ fn the_largest_document_is_well_below_what_a_config_map_holds() {
     println!("{bytes} bytes at the most");
     assert!(bytes < 512 * 1024, "{bytes} bytes");
 }
-
-#[test]
-fn the_roles_at_the_end_have_the_lag_that_the_probe_read() {
-    let mut result = fixtures::result();
-    let rows =
-        |name: &str, lag| durable_write_crds::probe::InstanceRows { name: name.to_owned(), rows: None, lag_before_milliseconds: lag };
-    result.instances = vec![rows("payments-2", Some(17)), rows("payments-3", None)];
-    let mut seen = Seen::default();
-    seen.roles_after = roles(&fixtures::cluster(), second(90));
-    let document = document(&fixtures::claim(), call(), &passed(), &seen, Some(&result), second(91));
-    let lags: Vec<_> = document.roles_after.iter().map(|role| role.replica_lag_milliseconds).collect();
-    assert_eq!(lags, [None, Some(17), None]);
-}
