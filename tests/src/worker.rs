@@ -18,12 +18,15 @@ use nix::sys::signal::Signal;
 use rand::RngExt;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::aurora::AwsIdentity;
 use crate::pod_identity::PodIdentity;
 use crate::process::{Process, last_lines};
 use crate::scratch::Scratch;
 use crate::sqs;
 
 const BINARY: &str = "durable-write-worker";
+/// Key and secret of an AWS identity.
+const KEY: &str = "testbed";
 /// A worker gives up what it holds after at most a minute.
 const STOP_TIMEOUT: Duration = Duration::from_secs(75);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -229,6 +232,12 @@ impl Worker {
     }
 }
 
+/// The AWS identity that [`command`] gives.
+#[must_use]
+pub fn identity() -> AwsIdentity {
+    AwsIdentity { access_key_id: KEY.to_owned(), secret_access_key: KEY.to_owned(), session_token: None }
+}
+
 /// The worker's binary, still without arguments, with the environment that its pod would have.
 ///
 /// # Errors
@@ -238,8 +247,8 @@ pub fn command(sqs_endpoint: &str) -> anyhow::Result<Command> {
     command
         .env("AWS_ENDPOINT_URL_SQS", sqs_endpoint)
         .env("AWS_REGION", sqs::REGION)
-        .env("AWS_ACCESS_KEY_ID", "testbed")
-        .env("AWS_SECRET_ACCESS_KEY", "testbed")
+        .env("AWS_ACCESS_KEY_ID", KEY)
+        .env("AWS_SECRET_ACCESS_KEY", KEY)
         .env("AWS_EC2_METADATA_DISABLED", "true")
         // Only the manifest's authorities are trusted; and hundreds of files of the platform's are not read for each connection.
         .env("SSL_CERT_FILE", "/dev/null")

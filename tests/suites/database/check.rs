@@ -190,9 +190,9 @@ async fn a_login_by_iam_is_tried_at_every_server_and_its_right_stands_in_the_pol
     .await;
     schema::apply(&mut owner, &pipeline.spec, "worker").await.unwrap();
 
-    let nobody = aws(&ground.sqs).await.into_builder();
-    let nobody = SdkConfig::builder().region(nobody.build().region().cloned()).build();
-    let (findings, _) = examine(&pipeline, &mounts, &nobody, false).await;
+    let mut nobody = aws(&ground.sqs).await.into_builder();
+    nobody.set_credentials_provider(None);
+    let (findings, _) = examine(&pipeline, &mounts, &nobody.build(), false).await;
     assert!(lines(&findings, Verdict::Fail).contains("FAIL database.credentials.iam: no AWS credentials were found"), "{findings:?}");
 }
 

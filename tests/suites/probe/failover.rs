@@ -8,6 +8,7 @@ use durable_write_crds::probe::{ProbeOutcome, ProbePlan, ProbeResult};
 use durable_write_testbed::aurora::{Fault, Timing};
 use durable_write_testbed::proxy::tcp::TcpFault;
 use durable_write_testbed::sqs;
+use durable_write_testbed::worker;
 use tokio::time::sleep;
 
 use crate::ground::{Probe, assert_contains_truth, flowing, pipeline, plan, turn};
@@ -134,7 +135,10 @@ async fn a_writer_that_comes_back_itself_is_the_writer_afterwards() {
 async fn behind_the_cluster_endpoint_an_old_writer_that_reads_on_does_not_hide_the_new_one() {
     let _turn = turn().await;
     let cluster = own_cluster(Timing { rejoin: Duration::from_secs(8), ..Timing::default() }).await;
-    let pipeline = pipeline(&cluster, "probe-endpoint").await;
+    let mut pipeline = pipeline(&cluster, "probe-endpoint").await;
+    // Without a password, so that tokens for the cluster endpoint and for the instances are tried as well.
+    pipeline.log_in_by_iam().await;
+    cluster.allow_login(&worker::identity(), &pipeline.name);
     let _worker = flowing(&pipeline).await;
     let plan = ProbePlan { direct_path: DirectPath::ClusterEndpoint, ..plan(&cluster) };
     let mut probe = Probe::start(&pipeline, &plan);
@@ -145,6 +149,7 @@ async fn behind_the_cluster_endpoint_an_old_writer_that_reads_on_does_not_hide_t
     assert_eq!(gap.writer_after, failover.to, "{result:#?}");
     assert!(gap.failed_attempts > 0 && gap.upper_milliseconds.unwrap() < 5000, "{gap:?}");
     assert_whole(&result);
+    assert_eq!(cluster.refused_logins(), [""; 0]);
 }
 
 #[tokio::test]

@@ -191,6 +191,14 @@ impl Pipeline {
         self.mounts.write_secret("database", "password", password).unwrap();
     }
 
+    /// From now on the user logs in by IAM, and has no password. Who may be that user is the cluster's to say.
+    pub async fn log_in_by_iam(&mut self) {
+        let name = self.name.clone();
+        self.sql(&format!(r#"ALTER ROLE "{name}" PASSWORD NULL; GRANT rds_iam TO "{name}""#)).await;
+        self.set("/database/credentials", json!({"iam": {"username": name}}));
+        std::fs::remove_dir_all(self.mounts.path().join("secrets")).unwrap();
+    }
+
     /// Changes one field of the manifest's spec, by its JSON Pointer.
     pub fn set(&mut self, pointer: &str, value: Value) {
         let (parent, name) = pointer.rsplit_once('/').unwrap();

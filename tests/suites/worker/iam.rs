@@ -8,7 +8,6 @@ use durable_write_crds::wire::WorkerState;
 use durable_write_testbed::aurora::{AwsIdentity, Timing};
 use durable_write_testbed::pod_identity::PodIdentity;
 use durable_write_testbed::worker::Worker;
-use serde_json::json;
 
 use super::ground::{Cluster, Pipeline, SOON, orders, own_cluster, shared_cluster};
 
@@ -24,10 +23,7 @@ fn identity(access_key_id: &str) -> AwsIdentity {
 /// A pipeline whose user logs in by IAM, and has no password.
 async fn pipeline(cluster: Arc<Cluster>, queue: &str) -> Pipeline {
     let mut pipeline = Pipeline::of_orders(cluster, queue).await;
-    let name = pipeline.name.clone();
-    pipeline.sql(&format!(r#"ALTER ROLE "{name}" PASSWORD NULL; GRANT rds_iam TO "{name}""#)).await;
-    pipeline.set("/database/credentials", json!({"iam": {"username": name}}));
-    std::fs::remove_dir_all(pipeline.mounts.path().join("secrets")).unwrap();
+    pipeline.log_in_by_iam().await;
     pipeline
 }
 
