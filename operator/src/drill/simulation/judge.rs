@@ -86,7 +86,7 @@ fn status<'a>(drill: &Arc<FailoverDrill>, documents: impl Iterator<Item = &'a (E
 
 /// A Lease that a drill has kept which is still there.
 fn left_behind(state: &State, lease: &Lease) -> Option<String> {
-    let holder = lease::holder(lease)?;
+    let holder = lease::holder(lease).filter(|_| !state.late_leases.contains(&lease.uid().unwrap()))?;
     let drill = state.store.get::<FailoverDrill>(holder.namespace, holder.name)?;
     (drill.uid().as_deref() == Some(holder.uid)).then(|| format!("{}/{} has ended and keeps its Lease", holder.namespace, holder.name))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use durable_write_crds::evidence::{CLAIM_KEY, Claim, EVIDENCE_KEY};
 use durable_write_crds::{DurableWritePipeline, FailoverDrill, FailoverDrillStatus};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
@@ -13,6 +14,8 @@ use tokio::time::Instant;
 use super::probe;
 use super::world::{Claimed, State, World};
 use crate::drill::Guarded;
+use crate::drill::lease::{self, Holder};
+use crate::drill::step::has_ended;
 use crate::drill::world::{Failure, Kubernetes, Note, Object};
 
 fn kind<K: Object>() -> &'static str {
@@ -39,11 +42,15 @@ impl Kubernetes for World {
 
     async fn create<K: Object>(&self, object: &K) -> Result<K, Failure> {
         let (object, process, began) = (object.clone(), self.process.as_ref().map_or(0, |process| process.id), Instant::now());
+        let was_over = self.with(|state| is_over(state, &object));
         let create = move |world: &Self| {
             if world.with(|state| state.store.same(&object).is_some()) {
                 return Err(Failure::Conflict);
             }
             let made = world.put(object);
+            if !was_over && world.with(|state| is_over(state, &made)) {
+                world.with(|state| state.late_leases.extend(made.uid()));
+            }
             let any: &dyn std::any::Any = &made;
             if let Some(claim) = any.downcast_ref::<ConfigMap>() {
                 world.with(|state| claimed(state, claim, process, began));
@@ -103,6 +110,14 @@ impl Kubernetes for World {
 fn is_immutable<K: Object>(object: &K) -> bool {
     let object: &dyn std::any::Any = object;
     object.downcast_ref::<ConfigMap>().is_some_and(|config_map| config_map.immutable == Some(true))
+}
+
+/// True for a Lease whose drill has ended.
+fn is_over<K: Object>(state: &State, object: &K) -> bool {
+    let object: &dyn std::any::Any = object;
+    let holder = object.downcast_ref::<Lease>().and_then(lease::holder);
+    let held = |holder: Holder<'_>| state.store.get::<FailoverDrill>(holder.namespace, holder.name);
+    holder.and_then(held).is_some_and(|drill| has_ended(&drill))
 }
 
 /// What a claim says.

@@ -1,6 +1,6 @@
 //! The state of the model, its chances and its clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) failovers: Vec<Failover>,
     pub(super) told: Vec<Told>,
     pub(super) claims: Vec<Claimed>,
+    /// Leases whose create came when their drill had ended: whoever comes next takes them.
+    pub(super) late_leases: BTreeSet<String>,
     /// By how much the wall clock of all processes was set.
     pub(super) step: SignedDuration,
     pub(super) processes: u64,
@@ -88,6 +90,7 @@ impl World {
             failovers: Vec::new(),
             told: Vec::new(),
             claims: Vec::new(),
+            late_leases: BTreeSet::new(),
             step: SignedDuration::ZERO,
             processes: 0,
             kills: BTreeMap::new(),
