@@ -54,7 +54,7 @@ fn result(pod: &Pod, started: Timestamp, ended: Timestamp, failover: Option<&Fai
     result.drill = pod.metadata.owner_references.as_ref().unwrap()[0].uid.clone();
     (result.started, result.ready, result.ended) = (started, Some(started), ended);
     result.gap = failover.map(gap);
-    result.accept.attempted_in_gap = 10_000;
+    result.accept.acknowledged_in_gap = 10_000;
     result.clock_step_milliseconds = i64::try_from(stepped.as_millis()).unwrap();
     result
 }
