@@ -16,7 +16,8 @@ pub const PLAN_VARIABLE: &str = "DURABLE_WRITE_PROBE_PLAN";
 pub const RESULT_FILE: &str = "/dev/termination-log";
 /// A termination message that is longer is cut off by the kubelet.
 pub const RESULT_BYTES: usize = 4096;
-/// This many good writes in a row, all begun after one another, make a recovery.
+/// This many good writes in a row, all begun after one another, make a recovery; and so many that fail after it, with no such row between them,
+/// show that it was none.
 pub const STREAK: u32 = 5;
 /// Attempts that take longer have failed; whether they were carried out is then unknown.
 pub const ATTEMPT_MILLISECONDS: u64 = 2000;
@@ -254,7 +255,8 @@ pub enum ProbeOutcome {
 }
 
 /// The outage that the direct channel saw: from the last good write on the pinned writer to the first of [`STREAK`] good writes after it, on
-/// one instance.
+/// one instance, that stayed good for the cool-down. When as many writes fail again in the cool-down, with no such row of good ones between
+/// them, the outage has gone on; fewer change nothing, as a busy machine makes single ones fail.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Gap {
@@ -295,9 +297,9 @@ pub struct AcceptSide {
     pub acknowledged: u64,
     /// Sends that were refused or not answered.
     pub failed: u64,
-    /// Sends begun between the two ends of the gap.
-    pub attempted_in_gap: u64,
-    /// The longest time between two confirmations.
+    /// Of those that SQS confirmed, the ones begun between the two ends of the gap: only these prove something about it.
+    pub acknowledged_in_gap: u64,
+    /// The longest time between two confirmations, or from the last one until nothing was sent any more.
     pub longest_gap_milliseconds: i64,
 }
 

@@ -6,6 +6,8 @@
 mod accuracy;
 #[path = "probe/failover.rs"]
 mod failover;
+#[path = "probe/faults.rs"]
+mod faults;
 #[path = "probe/ground.rs"]
 mod ground;
 #[path = "worker/ground.rs"]

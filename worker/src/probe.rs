@@ -89,8 +89,10 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         }
         measured = ground.measure() => {
             tracing::info!(outcome = ?measured.outcome, reason = measured.reason, message = measured.message, "ended");
-            result::leave(measured, &arguments.result)?;
-            Ok(ExitCode::SUCCESS)
+            let left = result::leave(measured, &arguments.result);
+            // Only now, as it may take long: whatever ends the probe meanwhile, the result is there.
+            ground.close().await;
+            left.map(|()| ExitCode::SUCCESS)
         }
     }
 }

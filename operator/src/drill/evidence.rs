@@ -27,7 +27,7 @@ const LONGEST_REFUSAL: usize = 256;
 const METHOD: [&str; 6] = [
     "Lost, duplicated and dead-lettered writes were judged for the probe's own messages and rows only, counted on the writer after the queue had drained; the user's messages are not read.",
     "The probe's messages pass the same queue, workers and kind of key as the user's, and land in the probe's own tables; the user's own unique index was not judged.",
-    "The recovery time is an interval that contains the true one: from the last good write on the old writer to the first of five good ones on the new, by the probe's monotonic clock alone.",
+    "The recovery time is an interval that contains the true one: from the last good write on the old writer to the first of five good ones on the new that stayed good for the cool-down, by the probe's monotonic clock alone.",
     "Times of different clocks stand beside each other in the timeline and are never subtracted for the recovery time.",
     "Events of RDS are best effort: one that is missing or late changes no verdict.",
     "Who may edit Pods of the namespace and read the database's Secret can spoil a drill: the evidence guards against mistakes and strangers, not against the team itself.",

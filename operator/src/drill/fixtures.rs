@@ -154,7 +154,7 @@ pub(super) fn result() -> ProbeResult {
             upper_milliseconds: Some(7300),
         }),
         writer_changes: 1,
-        accept: AcceptSide { attempted: 1000, acknowledged: 1000, failed: 0, attempted_in_gap: 365, longest_gap_milliseconds: 40 },
+        accept: AcceptSide { attempted: 1000, acknowledged: 1000, failed: 0, acknowledged_in_gap: 365, longest_gap_milliseconds: 40 },
         queue_channel: channel.clone(),
         direct_channel: channel,
         recovered: 1,

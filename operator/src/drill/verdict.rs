@@ -12,7 +12,7 @@ use super::step::{Ending, Known};
 
 /// A gap that began longer before the claim is not of this drill; clocks that moved by more were set.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
-/// So many messages must have been due in the gap before it counts that too few were tried.
+/// So many messages must have been due in the gap before it counts that too few were accepted.
 const FEWEST_DUE: i64 = 4;
 
 /// All that a verdict is made from.
@@ -125,7 +125,7 @@ fn recovery(measured: &Measured<'_>) -> Judged {
         Some(_) => judged("recoveryTime", target, range.clone(), CriterionResult::Inconclusive)
             .because(reasons::AMBIGUOUS_INTERVAL, format!("the true value lies within {range}, and the objective {objective} does too")),
         None => judged("recoveryTime", target, range, CriterionResult::Inconclusive)
-            .because(reasons::DEADLINE_EXCEEDED, "writes had not come back when the probe's deadline passed"),
+            .because(reasons::DEADLINE_EXCEEDED, "writes had not come back to stay when the probe's deadline passed"),
     }
 }
 
@@ -216,13 +216,13 @@ fn load(measured: &Measured<'_>) -> Judged {
     let rate = i64::from(measured.claim.spec.load.messages_per_second);
     let target = format!("{rate} messages a second");
     let due = rate.saturating_mul(length(measured)) / 1000;
-    let tried = i64::try_from(accept.attempted_in_gap).unwrap_or(i64::MAX);
-    let measured_text = format!("{tried} of {due} due in the gap");
+    let accepted = i64::try_from(accept.acknowledged_in_gap).unwrap_or(i64::MAX);
+    let measured_text = format!("{accepted} of {due} due in the gap");
     if accept.acknowledged == 0 || measured.result.direct_channel.sent == 0 {
         return unsound("load", &target, "none").because(reasons::NO_LOAD, "nothing was written: look at the probe's log");
     }
-    if due >= FEWEST_DUE && tried < due / 2 {
-        let message = "too few messages were sent while writes stood still, so little is proven";
+    if due >= FEWEST_DUE && accepted < due / 2 {
+        let message = "the queue accepted too few messages while writes stood still, so little is proven: look whether SQS throttles or refuses the probe";
         return unsound("load", &target, measured_text).because(reasons::NO_LOAD, message);
     }
     sound("load", &target, measured_text)

@@ -4,18 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use durable_write_crds::drill::DirectPath;
-use durable_write_crds::probe::{ProbeOutcome, ProbePlan, ProbeResult};
+use durable_write_crds::probe::ProbePlan;
 use durable_write_testbed::aurora::{Fault, Timing};
 use durable_write_testbed::proxy::tcp::TcpFault;
 use durable_write_testbed::sqs;
 use durable_write_testbed::worker;
 use tokio::time::sleep;
 
-use crate::ground::{Probe, assert_contains_truth, flowing, pipeline, plan, turn};
+use crate::ground::{END, Probe, assert_contains_truth, assert_whole, flowing, pipeline, plan, turn};
 use crate::pipelines::{Outgoing, Pipeline, REDELIVERED, orders, own_cluster};
-
-/// How long a probe may take after the failover.
-const END: Duration = Duration::from_secs(120);
 
 /// Sends orders until it is told to stop.
 async fn traffic(pipeline: &Pipeline, stop: &AtomicBool) -> Vec<Outgoing> {
@@ -32,16 +29,6 @@ async fn traffic(pipeline: &Pipeline, stop: &AtomicBool) -> Vec<Outgoing> {
         sleep(Duration::from_millis(200)).await;
     }
     sent
-}
-
-/// Nothing was lost, doubled or invented.
-fn assert_whole(result: &ProbeResult) {
-    assert_eq!(result.outcome, ProbeOutcome::Completed, "{result:#?}");
-    for channel in [&result.queue_channel, &result.direct_channel] {
-        assert!(channel.acknowledged > 0 && channel.committed >= channel.acknowledged, "{result:#?}");
-        assert_eq!((channel.lost, channel.duplicated, channel.unexpected, channel.late), (0, 0, 0, 0), "{result:#?}");
-    }
-    assert_eq!(result.most_dead_lettered(), Some(0));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use durable_write_crds::probe::{PLAN_VARIABLE, ProbePlan, ProbeResult, ProbeState, RESULT_BYTES};
+use durable_write_crds::probe::{PLAN_VARIABLE, ProbeOutcome, ProbePlan, ProbeResult, ProbeState, RESULT_BYTES};
 use durable_write_testbed::aurora::Failover;
 use durable_write_testbed::process::Process;
 use durable_write_testbed::worker::{self, Worker};
@@ -20,6 +20,9 @@ use nix::sys::signal::Signal;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::pipelines::{Cluster, Pipeline, SOON, until};
+
+/// How long a probe may take after the failover.
+pub const END: Duration = Duration::from_secs(120);
 
 /// A test's turn. A probe measures time: beside many others, it would measure how busy this machine is.
 pub async fn turn() -> SemaphorePermit<'static> {
@@ -128,6 +131,15 @@ impl Probe {
         serde_json::from_str(&text).with_context(|| format!("{text}\n{log}")).unwrap()
     }
 
+    /// Waits until it has left what it has measured, and kills it while it still has the cluster to give free.
+    pub async fn killed_with_a_result(mut self, within: Duration) -> ProbeResult {
+        let left = || serde_json::from_str(&self.said()).ok();
+        until("the probe has left its result", within, async || left().is_some()).await;
+        let result = left().unwrap();
+        assert!(self.process.is_running(), "the result was left only at the end");
+        result
+    }
+
     /// Ends it as Kubernetes does, and says how long that took.
     pub async fn terminate(mut self) -> (Duration, bool) {
         let started = std::time::Instant::now();
@@ -135,6 +147,16 @@ impl Probe {
         until("the probe has ended", SOON, async || !self.process.is_running()).await;
         (started.elapsed(), self.result.exists())
     }
+}
+
+/// Nothing was lost, doubled or invented.
+pub fn assert_whole(result: &ProbeResult) {
+    assert_eq!(result.outcome, ProbeOutcome::Completed, "{result:#?}");
+    for channel in [&result.queue_channel, &result.direct_channel] {
+        assert!(channel.acknowledged > 0 && channel.committed >= channel.acknowledged, "{result:#?}");
+        assert_eq!((channel.lost, channel.duplicated, channel.unexpected, channel.late), (0, 0, 0, 0), "{result:#?}");
+    }
+    assert_eq!(result.most_dead_lettered(), Some(0));
 }
 
 /// Fails unless the true length of the outage, as the cluster's own witness saw it, is within the bounds of the result.

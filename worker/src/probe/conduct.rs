@@ -57,7 +57,7 @@ impl Ground {
         Servers::read(&self.access, self.plan.direct_path)
     }
 
-    /// Measures, from the first look at the queue to the count.
+    /// Measures, from the first look at the queue to the count. The cluster may be claimed afterwards, whatever the result: close it.
     pub(super) async fn measure(&self) -> ProbeResult {
         let refused = |problem: Problem| result::refused(result::empty(&self.plan.drill, self.clock), &problem);
         let delay = match self.check_queue().await {
@@ -65,18 +65,12 @@ impl Ground {
             Err(problem) => return refused(problem),
         };
         if let Err(problem) = self.open(delay).await {
-            // The claim may have been made all the same.
-            if problem.reason != drill_reasons::ANOTHER_DRILL {
-                self.close().await;
-            }
             return refused(problem);
         }
-        let result = match self.servers() {
+        match self.servers() {
             Ok(servers) => self.conduct(servers, delay).await,
             Err(problem) => refused(problem),
-        };
-        self.close().await;
-        result
+        }
     }
 
     /// Looks the queue up, and says how long it delays messages.
@@ -147,6 +141,7 @@ impl Ground {
                 servers: servers.direct.clone(),
                 standing: Standing::default(),
                 drill: self.plan.drill.as_str().into(),
+                interval: self.plan.direct_write_interval.get(),
                 alone: true,
             },
             servers,

@@ -52,7 +52,12 @@ pub(super) async fn instances(servers: &Servers, drill: &str, total: i64) -> Vec
 async fn shows(server: &Server, drill: &str, total: i64) -> Option<i64> {
     let end = Instant::now() + LAG;
     let mut connection = timeout_at(end, server.connect()).await.ok()?.ok()?;
-    caught_up(total, end, async || tables::all_rows(&mut connection, drill).await.ok()).await
+    caught_up(total, end, async || of(&server.name, tables::all_rows(&mut connection, drill).await.ok()?)).await
+}
+
+/// The rows, if that instance has answered: an endpoint's name may lead elsewhere for a while.
+fn of(name: &str, (answered, rows): (String, i64)) -> Option<i64> {
+    (answered == name).then_some(rows)
 }
 
 /// How many rows there are, as soon as these are as many as the writer has, or in the end.
@@ -94,6 +99,12 @@ pub(super) fn window(course: &Course, span: &Span) -> (i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_another_instance_than_was_asked_are_not_measured() {
+        let answer = || ("orders-2".to_owned(), 9);
+        assert_eq!((of("orders-2", answer()), of("orders-3", answer())), (Some(9), None));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_instance_that_hangs_costs_no_more_than_its_time_and_what_it_said_before_is_kept() {

@@ -74,8 +74,8 @@ pub(super) struct Course {
     steady: bool,
     /// Why it is not.
     waits_for: String,
-    /// Direct writes that have not been taken in, in the order of their begins.
-    under_way: BTreeMap<i64, Option<Attempt>>,
+    /// Direct writes that have not been taken in, in the order of their begins: when each began, and how it ended.
+    under_way: BTreeMap<i64, (At, Option<Attempt>)>,
     open_sends: u64,
     /// When the probe stopped to write.
     stopped: Option<At>,
@@ -167,7 +167,7 @@ impl Course {
             }
         }
         let seq = self.direct.begin(now);
-        self.under_way.insert(seq, None);
+        self.under_way.insert(seq, (now, None));
         seq
     }
 
@@ -199,12 +199,12 @@ impl Course {
             }
         }
         let attempt = Attempt { began: done.began, ended: done.ended, good: done.good.map(|good| good.taken), refusals: done.refusals };
-        if let Some(place) = self.under_way.get_mut(&seq) {
+        if let Some((_, place)) = self.under_way.get_mut(&seq) {
             *place = Some(attempt);
         }
         // In the order of their begins: what hangs is waited for, at most for the time-out.
-        while let Some(entry) = self.under_way.first_entry().filter(|entry| entry.get().is_some()) {
-            if let Some(attempt) = entry.remove() {
+        while let Some(entry) = self.under_way.first_entry().filter(|entry| entry.get().1.is_some()) {
+            if let (_, Some(attempt)) = entry.remove() {
                 self.gaps.take_in(&attempt);
             }
         }
@@ -219,10 +219,7 @@ impl Course {
                 self.accept.acknowledged += counts;
                 self.note(now, |second| second.accepted += 1);
                 self.send_problem = None;
-                if let (Some(last), true) = (self.last_accepted, self.ready.is_some()) {
-                    let pause = floor(now.saturating_sub(last));
-                    self.accept.longest_gap_milliseconds = self.accept.longest_gap_milliseconds.max(pause);
-                }
+                self.note_pause(now);
                 self.last_accepted = Some(now);
             }
             Err(failure) => {
@@ -235,11 +232,21 @@ impl Course {
         }
     }
 
+    /// The queue has accepted nothing from the last confirmation until now; what comes after the stop is no pause, as nothing is sent then.
+    fn note_pause(&mut self, now: At) {
+        if let (Some(last), true) = (self.last_accepted, self.ready.is_some()) {
+            let pause = floor(self.stopped.unwrap_or(now).min(now).saturating_sub(last));
+            self.accept.longest_gap_milliseconds = self.accept.longest_gap_milliseconds.max(pause);
+        }
+    }
+
     /// What the table holds, as it was asked at `asked`.
     pub(super) fn looked(&mut self, asked: At, settled: Vec<i64>) {
         settled.into_iter().for_each(|seq| self.queue.settle(seq));
         self.queue.low();
         let recovered = self.recovered_at(asked);
+        // What was drained before a recovery that was none says nothing.
+        self.drained = self.drained.filter(|drained| recovered.is_some_and(|recovered| *drained >= recovered));
         let caught_up = |course: &Self| course.queue.unsettled(asked.saturating_sub(ON_THEIR_WAY + course.delay)) == 0;
         if !self.overdue && self.drained.is_none() && recovered.is_some_and(|recovered| asked >= recovered) && caught_up(self) {
             self.drained = Some(asked);
@@ -304,9 +311,12 @@ impl Course {
                 self.waits_for = unsteady.map(|unsteady| unsteady.problem.message).unwrap_or_default();
             }
         }
-        let cooled = self.recovered_at(now).is_some_and(|recovered| now >= recovered + self.plan.cool_down.get());
+        // Writes that hang may yet have failed within the cool-down.
+        let all_ended = self.under_way.first_key_value().map_or(now, |(_, (began, _))| *began);
+        let cooled = self.recovered_at(now).is_some_and(|recovered| all_ended >= recovered + self.plan.cool_down.get());
         if self.ready.is_some() && cooled || now >= self.plan.deadline.get() {
             self.stopped = Some(now);
+            self.note_pause(now);
             self.found = self.gaps.found(now).cloned();
             self.stage = Stage::Draining;
         }
@@ -343,7 +353,7 @@ impl Course {
         (recovered + self.plan.backlog_drained.get()).max(stopped + LEAST_DRAIN) + self.delay
     }
 
-    /// The outage, once it is certain that this is it.
+    /// The outage, when it is over.
     pub(super) fn found(&self, now: At) -> Option<&Span> {
         self.found.as_ref().or_else(|| self.gaps.found(now))
     }

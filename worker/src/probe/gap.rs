@@ -1,5 +1,8 @@
 //! Finds the outage among the direct writes, and its bounds.
 //!
+//! Writes are back with a streak of good ones on one instance, as long as they stay so: when as many fail as make a streak and no streak of good
+//! ones came between, they were not back, and the outage has gone on all the time. Fewer are a busy machine's, and change nothing.
+//!
 //! The outage is from T0, the last moment at which the pinned writer could commit, to T1, the first one at which the instance could that took
 //! the streak of good writes afterwards. Each is known from both sides, whatever the network delays:
 //! - T0 is not before the last good INSERT on the pinned writer was sent, as its commit came later. It is not after the first answer after
@@ -161,6 +164,8 @@ pub(super) struct Gaps {
     returned: Option<Span>,
     /// The outage that ended on another instance.
     moved: Option<Span>,
+    /// How many writes have failed since the last whole streak.
+    failed: u32,
 }
 
 impl Gaps {
@@ -175,6 +180,7 @@ impl Gaps {
             since_failed: None,
             returned: None,
             moved: None,
+            failed: 0,
         }
     }
 
@@ -210,17 +216,23 @@ impl Gaps {
     }
 
     pub(super) fn take_in(&mut self, attempt: &Attempt) {
-        if self.moved.is_none() {
-            self.since_good.take_in(attempt, &self.writer);
-            if attempt.good.is_none() && self.since_failed.is_none() {
-                self.since_failed = Some(self.since_good.clone());
-            } else if let Some(span) = &mut self.since_failed {
-                span.take_in(attempt, &self.writer);
-            }
+        self.since_good.take_in(attempt, &self.writer);
+        if attempt.good.is_none() && self.since_failed.is_none() {
+            self.since_failed = Some(self.since_good.clone());
+        } else if let Some(span) = &mut self.since_failed {
+            span.take_in(attempt, &self.writer);
         }
         match &attempt.good {
-            None => self.streak = None,
+            None => self.fail(),
             Some(good) => self.succeed(good),
+        }
+    }
+
+    fn fail(&mut self) {
+        self.streak = None;
+        self.failed = self.failed.saturating_add(1);
+        if self.failed >= STREAK {
+            self.moved = None;
         }
     }
 
@@ -239,6 +251,9 @@ impl Gaps {
         };
         let complete = (streak.count >= STREAK).then(|| streak.first.clone());
         self.streak = Some(streak);
+        if complete.is_some() {
+            self.failed = 0;
+        }
         if self.moved.is_some() {
             return;
         }
@@ -259,8 +274,8 @@ impl Gaps {
         }
     }
 
-    /// The outage, once it is certain that this is it: writes have moved to another instance, or have been good again on the old one for the
-    /// whole cool-down. Single writes that fail are no outage.
+    /// The outage, when it is over: writes have moved to another instance and stayed good there until now, or have been good again on the old one
+    /// for the whole cool-down. Single writes that fail are no outage.
     pub(super) fn found(&self, now: At) -> Option<&Span> {
         let stayed = |span: &&Span| {
             let good_since = span.recovered.as_ref().map(|good| good.received);

@@ -98,10 +98,11 @@ impl Ledger {
         self.low > 0 || self.entries.iter().any(|entry| entry.has(Entry::SETTLED))
     }
 
-    /// How many began from `from` to `to`.
-    pub(super) fn begun_between(&self, from: At, to: At) -> u64 {
+    /// How many of those that began from `from` to `to` were confirmed.
+    pub(super) fn confirmed_between(&self, from: At, to: At) -> u64 {
         let place = |at: At| self.began.partition_point(|began| i64::from(*began) < floor(at));
-        u64::try_from(place(to).saturating_sub(place(from))).unwrap_or(0)
+        let between = self.entries.get(place(from)..place(to)).unwrap_or_default();
+        u64::try_from(between.iter().filter(|entry| entry.fate() == Fate::Confirmed).count()).unwrap_or(u64::MAX)
     }
 
     /// The time for settling is over: what is not settled now is late.
@@ -244,8 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn begins_are_counted_by_their_time() {
-        assert_eq!(ledger().begun_between(Duration::from_millis(150), Duration::from_millis(450)), 3);
+    fn what_was_confirmed_is_counted_by_the_time_of_its_begin() {
+        let between = |from, to| ledger().confirmed_between(Duration::from_millis(from), Duration::from_millis(to));
+        assert_eq!((between(50, 150), between(50, 950), between(150, 950)), (1, 2, 1));
+        assert_eq!(between(250, 950), 0, "refused, unknown and not answered");
+        assert_eq!(between(950, 50), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::clock::{At, Clock, floor};
 use super::count::Counts;
 use super::course::Course;
 use super::direct::Offset;
+use super::gap::Span;
 use crate::problem::Problem;
 
 /// A result in which nothing was measured.
@@ -52,8 +53,8 @@ pub(super) fn seen(course: &Course, clock: Clock) -> ProbeResult {
     let now = clock.now();
     let span = course.found(now).or_else(|| course.gaps.so_far());
     let recovered = span.and_then(|span| span.recovered.as_ref()).map(|good| good.received);
-    let in_gap =
-        span.filter(|_| course.ready.is_some()).map_or(0, |span| course.queue.begun_between(span.last_good_sent, recovered.unwrap_or(now)));
+    let confirmed = |span: &Span| course.queue.confirmed_between(span.last_good_sent, recovered.unwrap_or(now));
+    let acknowledged_in_gap = span.filter(|_| course.ready.is_some()).map_or(0, confirmed);
     let (missed_ticks, missed_ticks_in_gap) = course.missed(span);
     let before = course.clocks_before.get(course.plan.writer.as_str()).map(|offset| shown(&course.plan.writer, *offset));
     let after = course.gaps.last_instance().and_then(|name| Some(shown(name, *course.clocks_after.get(name)?)));
@@ -61,7 +62,7 @@ pub(super) fn seen(course: &Course, clock: Clock) -> ProbeResult {
         ready: course.ready.map(|ready| clock.wall(ready)),
         gap: span.filter(|_| course.ready.is_some()).map(|span| span.report(course.anchor)),
         writer_changes: course.gaps.changes(),
-        accept: durable_write_crds::probe::AcceptSide { attempted_in_gap: in_gap, ..course.accept },
+        accept: durable_write_crds::probe::AcceptSide { acknowledged_in_gap, ..course.accept },
         drained_milliseconds: recovered.zip(course.drained).map(|(recovered, drained)| floor(drained.saturating_sub(recovered))),
         depth: course.depth,
         dead_letter_growth: course.dead_letter_growth(),
@@ -108,12 +109,12 @@ pub(super) fn leave(result: ProbeResult, path: &Path) -> anyhow::Result<()> {
     std::fs::write(path, fit(result)?).with_context(|| format!("write {}", path.display()))
 }
 
-/// The result as JSON of at most [`RESULT_BYTES`]: what is left out first is the end of the message, then what no criterion needs.
+/// The result as JSON of at most [`RESULT_BYTES`]: what is left out first is the end of the message, then what no criterion needs: the lags, and
+/// with very many instances their rows.
 fn fit(mut result: ProbeResult) -> anyhow::Result<String> {
-    let drops: [fn(&mut ProbeResult); 4] = [
+    let drops: [fn(&mut ProbeResult); 3] = [
         |_| {},
         |result| result.instances.iter_mut().for_each(|instance| instance.lag_before_milliseconds = None),
-        |result| result.clock_offsets.clear(),
         |result| result.instances.clear(),
     ];
     for drop in drops {
@@ -181,7 +182,7 @@ mod tests {
                 attempted: 3_600_000,
                 acknowledged: 3_600_000,
                 failed: 3_600_000,
-                attempted_in_gap: 3_600_000,
+                acknowledged_in_gap: 3_600_000,
                 longest_gap_milliseconds: number,
             },
             queue_channel: integrity.clone(),
@@ -211,6 +212,14 @@ mod tests {
                 assert_eq!(read.instances.len(), 16, "nothing had to be left out");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_criterion_needs_stays_however_many_instances_there_are() {
+        let longest = longest();
+        let instances = longest.instances.iter().cycle().take(60).cloned().collect();
+        let read: ProbeResult = serde_json::from_str(&fit(ProbeResult { instances, ..longest }).unwrap()).unwrap();
+        assert_eq!((read.instances.len(), read.clock_offsets.len()), (0, 2));
     }
 
     #[tokio::test]

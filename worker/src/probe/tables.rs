@@ -36,7 +36,7 @@ const LAGS: &str =
 const QUEUE_ROWS: &str = "SELECT seq, count(*) FROM durable_write.probe WHERE drill = $1::text::uuid GROUP BY seq";
 const DIRECT_ROWS: &str = "SELECT seq, count(*) FROM durable_write.probe_direct WHERE drill = $1::text::uuid GROUP BY seq";
 const ALL_ROWS: &str = "\
-SELECT (SELECT count(*) FROM durable_write.probe WHERE drill = $1::text::uuid) \
+SELECT aurora_db_instance_identifier()::text, (SELECT count(*) FROM durable_write.probe WHERE drill = $1::text::uuid) \
 + (SELECT count(*) FROM durable_write.probe_direct WHERE drill = $1::text::uuid)";
 /// The two rows that follow one another with the most time between them, among those that were written from `$2` to `$3`.
 const LONGEST_PAUSE: &str = "\
@@ -131,9 +131,9 @@ pub(super) async fn rows(
     Ok(())
 }
 
-/// How many rows of both channels this server shows.
-pub(super) async fn all_rows(connection: &mut PgConnection, drill: &str) -> Result<i64, Problem> {
-    sqlx::query_scalar(ALL_ROWS).bind(drill).persistent(false).fetch_one(connection).await.map_err(problem)
+/// Which instance this server is, and how many rows of both channels it shows.
+pub(super) async fn all_rows(connection: &mut PgConnection, drill: &str) -> Result<(String, i64), Problem> {
+    sqlx::query_as(ALL_ROWS).bind(drill).persistent(false).fetch_one(connection).await.map_err(problem)
 }
 
 /// Two rows with nothing between them: who wrote each, and when by its own clock, in milliseconds since 1970.

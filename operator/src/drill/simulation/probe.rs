@@ -79,7 +79,7 @@ fn result(plan: &ProbePlan, started: Timestamp, ended: Timestamp, gap: Option<Ga
     result.drill.clone_from(&plan.drill);
     (result.started, result.ready, result.ended) = (started, Some(started), ended);
     result.gap = gap;
-    result.accept.attempted_in_gap = 10_000;
+    result.accept.acknowledged_in_gap = 10_000;
     result
 }
 

@@ -80,14 +80,14 @@ fn missed_objectives_fail() {
             gap(world).first_good_ended = None;
             world.result.drained_milliseconds = None;
             // Nearly all of it was measured well.
-            (gap(world).failed_attempts, world.result.missed_ticks_in_gap, world.result.accept.attempted_in_gap) = (601, 1, 3000);
+            (gap(world).failed_attempts, world.result.missed_ticks_in_gap, world.result.accept.acknowledged_in_gap) = (601, 1, 3000);
         }),
     ] {
         if what == "a slow recovery" {
             assert_eq!(
                 verdict(|world| {
                     change(world);
-                    world.result.accept.attempted_in_gap = 3000;
+                    world.result.accept.acknowledged_in_gap = 3000;
                 })
                 .0,
                 Verdict::Fail,
@@ -106,10 +106,10 @@ fn what_was_not_measured_soundly_is_inconclusive() {
             reasons::AMBIGUOUS_INTERVAL,
             (|world| {
                 (gap(world).lower_milliseconds, gap(world).upper_milliseconds) = (59_900, Some(60_100));
-                world.result.accept.attempted_in_gap = 3000;
+                world.result.accept.acknowledged_in_gap = 3000;
             }) as fn(&mut World),
         ),
-        (reasons::NO_LOAD, |world| world.result.accept.attempted_in_gap = 10),
+        (reasons::NO_LOAD, |world| world.result.accept.acknowledged_in_gap = 10),
         (reasons::NO_LOAD, |world| world.result.accept.acknowledged = 0),
         (reasons::NO_LOAD, |world| world.result.gap = None),
         (reasons::NO_LOAD, |world| {
@@ -174,7 +174,7 @@ fn a_failover_without_a_failed_attempt_is_a_short_one() {
         let gap = gap(world);
         (gap.first_failed_ended, gap.last_failed_began, gap.failed_attempts) = (None, None, 0);
         (gap.lower_milliseconds, gap.upper_milliseconds) = (0, Some(60));
-        world.result.accept.attempted_in_gap = 0;
+        world.result.accept.acknowledged_in_gap = 0;
     };
     assert_eq!(verdict(short).0, Verdict::Pass);
 }

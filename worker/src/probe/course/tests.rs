@@ -36,6 +36,8 @@ struct World {
     writer: Option<&'static str>,
     /// Messages reach the table.
     pipeline: bool,
+    /// The queue takes messages.
+    accepts: bool,
     lag: i64,
     missed: u64,
     waiting: Vec<i64>,
@@ -44,7 +46,7 @@ struct World {
 impl World {
     fn new(plan: ProbePlan, delay: Duration) -> Self {
         let course = Course::new(plan, Timestamp::UNIX_EPOCH, delay, At::ZERO);
-        Self { course, now: At::ZERO, writer: Some("old"), pipeline: true, lag: 0, missed: 0, waiting: Vec::new() }
+        Self { course, now: At::ZERO, writer: Some("old"), pipeline: true, accepts: true, lag: 0, missed: 0, waiting: Vec::new() }
     }
 
     fn step(&mut self) -> Next {
@@ -53,8 +55,9 @@ impl World {
         if self.course.writes() {
             self.write();
             let seq = self.course.begin_send(now);
-            self.course.sent(seq, now, Ok(()));
-            self.waiting.push(seq);
+            let throttled = || SendFailure { refused: true, error: QueueError::Transient("throttled".to_owned()) };
+            self.course.sent(seq, now, if self.accepts { Ok(()) } else { Err(throttled()) });
+            self.waiting.extend(self.accepts.then_some(seq));
         }
         let settled = if self.pipeline && self.writer.is_some() { std::mem::take(&mut self.waiting) } else { Vec::new() };
         self.course.lags = Some([("new".to_owned(), self.lag)].into());
@@ -201,6 +204,72 @@ fn a_delay_that_leaves_no_time_to_measure_is_refused_at_once() {
     assert_eq!((reason, at), (drill_reasons::BASELINE_UNSTEADY, Duration::from_millis(100)));
     let mut fits = World::new(plan(), Duration::from_secs(91));
     assert_eq!(fits.go_on(50), Next::GoOn);
+}
+
+#[test]
+fn a_recovery_that_does_not_last_for_the_cool_down_is_none() {
+    let mut world = world();
+    world.go_on(6);
+    world.writer = None;
+    world.go_on(2);
+    world.writer = Some("new");
+    world.go_on(1);
+    assert!(world.course.stage == Stage::Recovered && world.course.drained.is_some());
+    world.writer = None;
+    world.go_on(10);
+    assert_eq!((world.course.stage, world.course.recovered_at(world.now), world.course.drained), (Stage::Outage, None, None));
+    world.writer = Some("new");
+    let back = world.now;
+    assert_eq!(world.go_on(10), Next::Count);
+    let (recovered, drained) = (world.course.recovered_at(world.now).unwrap(), world.course.drained.unwrap());
+    assert!(recovered > back && drained >= recovered && world.now >= recovered + Duration::from_secs(3), "{recovered:?} {drained:?}");
+    assert_eq!(world.course.gaps.changes(), 1);
+}
+
+#[test]
+fn a_write_that_hangs_at_the_end_of_the_cool_down_is_waited_for() {
+    let mut world = world();
+    world.go_on(6);
+    world.writer = None;
+    world.go_on(1);
+    world.writer = Some("new");
+    world.go_on(1);
+    let (began, hangs) = (world.now, world.course.begin_direct(world.now, 0));
+    world.go_on(5);
+    assert!(world.course.writes());
+    let failed = Done { began, ended: world.now, fate: Fate::Unknown, good: None, refusals: Vec::new(), problem: None };
+    world.course.wrote(hangs, failed);
+    world.step();
+    assert!(!world.course.writes());
+}
+
+#[tokio::test]
+async fn a_queue_that_accepts_nothing_from_the_outage_to_the_end_shows_as_a_pause_and_as_no_load() {
+    use super::super::{clock::Clock, result};
+    let mut world = world();
+    world.go_on(7);
+    (world.writer, world.accepts) = (None, false);
+    world.go_on(2);
+    world.writer = Some("new");
+    assert_eq!(world.go_on(20), Next::Count);
+    let accept = result::seen(&world.course, Clock::start()).accept;
+    assert!((5000..6000).contains(&accept.longest_gap_milliseconds), "{accept:?}");
+    assert!(accept.failed >= 50 && accept.acknowledged_in_gap <= 1, "{accept:?}");
+}
+
+#[test]
+fn a_confirmation_that_comes_after_the_stop_lengthens_no_pause() {
+    let mut world = world();
+    world.go_on(6);
+    let late = world.course.begin_send(world.now);
+    world.writer = None;
+    world.go_on(1);
+    world.writer = Some("new");
+    while world.course.writes() {
+        world.step();
+    }
+    world.course.sent(late, world.now + Duration::from_secs(8), Ok(()));
+    assert!(world.course.accept.longest_gap_milliseconds <= 100, "{:?}", world.course.accept);
 }
 
 #[test]

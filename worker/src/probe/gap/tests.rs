@@ -74,6 +74,28 @@ fn a_recovery_that_flaps_counts_from_the_first_of_a_whole_streak() {
 }
 
 #[test]
+fn a_recovery_after_which_writes_stop_again_was_none() {
+    let moved_once = "oooxxxnnnnn";
+    assert_eq!(bounds(moved_once), moved(190, 410));
+    assert_eq!(bounds(&format!("{moved_once}xxxxx")), None);
+    assert_eq!(bounds(&format!("{moved_once}hhhhh")), None);
+    assert_eq!(bounds(&format!("{moved_once}xnxnnxnxnnx")), None, "no streak between the five that failed");
+    assert_eq!(run(&format!("{moved_once}xxxxx")).so_far().unwrap().report(Timestamp::UNIX_EPOCH).lower_milliseconds, 1190);
+    assert!(run(&format!("{moved_once}xxxxx")).is_open());
+    // As if there had been no good writes in between.
+    assert_eq!(bounds(&format!("{moved_once}xxxxxnnnnn")), moved(1190, 1410));
+    assert_eq!(bounds("ooonnnnnxxxxxnnnnn"), moved(390, 1110));
+    let old = Some((1190, Some(1410), Some("old".to_owned())));
+    assert_eq!(bounds(&format!("{moved_once}xxxxx{}", "o".repeat(21))), old);
+}
+
+#[test]
+fn writes_that_fail_now_and_then_after_the_recovery_do_not_take_it_back() {
+    assert_eq!(bounds(&format!("oooxxxnnnnn{}", "xnnnnn".repeat(20))), moved(190, 410));
+    assert_eq!(bounds("oooxxxnnnnnxxxxnnnnnxxxx"), moved(190, 410), "four are no streak");
+}
+
+#[test]
 fn single_failures_of_the_baseline_are_no_outage_and_do_not_lengthen_it() {
     let quiet = "o".repeat(30);
     assert_eq!(bounds(&format!("oxooxooo{quiet}")), None);

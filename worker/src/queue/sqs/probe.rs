@@ -61,3 +61,28 @@ fn is_refused<E>(error: &SdkError<E, aws_smithy_runtime_api::http::Response>) ->
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_sqs::operation::send_message::SendMessageError;
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+    use aws_smithy_runtime_api::http::Response;
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+
+    type Failed = SdkError<SendMessageError, Response>;
+
+    #[test]
+    fn a_message_is_certainly_not_in_the_queue_only_when_sqs_has_refused_it_or_never_saw_it() {
+        let answered = |status: u16| {
+            let answer = Response::new(status.try_into().unwrap(), SdkBody::empty());
+            is_refused(&Failed::service_error(SendMessageError::unhandled("said SQS"), answer))
+        };
+        assert!(answered(400) && answered(403), "refused or throttled");
+        assert!(!answered(500) && !answered(503), "SQS may have taken it before it failed");
+        assert!(!is_refused(&Failed::timeout_error("no answer")));
+        assert!(!is_refused(&Failed::dispatch_failure(ConnectorError::io("reset".into()))));
+        assert!(is_refused(&Failed::construction_failure("nothing was sent")));
+    }
+}
