@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable_write_crds::conditions::{drill_reasons, reasons};
+use durable_write_crds::conditions::reasons;
 use durable_write_crds::probe::{ProbeMark, ProbePlan, ProbeResult};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
