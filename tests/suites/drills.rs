@@ -30,6 +30,6 @@ mod rows;
 mod window;
 
 /// How many tests run at a time: with more probes than two cores bear, they miss their ticks.
-const PLACES: u32 = 3;
+const PLACES: u32 = 2;
 /// How many Auroras there are for drills, of which each runs one at a time.
 const LANES: usize = 4;

@@ -141,7 +141,6 @@ impl Ground {
                 servers: servers.direct.clone(),
                 standing: Standing::default(),
                 drill: self.plan.drill.as_str().into(),
-                interval: self.plan.direct_write_interval.get(),
                 alone: true,
             },
             servers,

@@ -3,9 +3,6 @@
 //! While writes are good only the writer is asked. Each write has one number, and its INSERT is on its way to one server only: first the
 //! servers are asked who takes writes, and another is tried only when the one before has refused for certain. So a number that is found twice
 //! was doubled by the database, not by the probe.
-//!
-//! A reader that says no is asked again and again, as that costs little on a connection that stands: until the next write begins, which goes on
-//! with it. So the end of an outage is known by much less than the time between two writes, and a write begins as soon as somebody takes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +26,6 @@ use crate::problem::Problem;
 const HEAD_START: Duration = Duration::from_millis(300);
 /// Where only the writer counts, it has all the time of an attempt: on a busy machine the others would only make it slower.
 const ALONE: Duration = Duration::from_millis(ATTEMPT_MILLISECONDS);
-/// How long after it has said no a reader is asked again.
-const AGAIN: Duration = Duration::from_millis(25);
 /// Classes of SQLSTATE with which a statement was refused for certain. With others a commit may have gone before the error.
 const REFUSALS: [&str; 8] = ["0A", "22", "23", "25", "28", "42", "53", "55"];
 
@@ -74,8 +69,6 @@ pub(super) struct Way {
     pub(super) servers: Arc<[Server]>,
     pub(super) standing: Standing,
     pub(super) drill: Arc<str>,
-    /// Between the begins of two writes.
-    pub(super) interval: Duration,
     /// Only the known writer is asked, unless it says that it is none.
     pub(super) alone: bool,
 }
@@ -114,24 +107,23 @@ pub(super) async fn write(way: Way, known: Option<Arc<str>>, seq: i64) -> Done {
 async fn attempt(way: &Way, known: Option<&str>, seq: i64, trace: &mut Trace) -> Result<Good, (Fate, Option<Problem>)> {
     let (first, others): (Vec<&Server>, Vec<&Server>) =
         way.servers.iter().partition(|server| known.is_none_or(|known| known == &*server.name));
-    let mut questions = FuturesUnordered::new();
+    let mut asked = FuturesUnordered::new();
     let mut next = Some(first);
     let mut others = Some(others).filter(|others| !others.is_empty());
     let mut last = None;
     loop {
         for server in next.take().into_iter().flatten() {
-            let now = way.clock.now();
-            trace.waits_for.push((server.name.clone(), now));
-            questions.push(ask(way, server, Duration::ZERO, now + way.interval));
+            trace.waits_for.push((server.name.clone(), way.clock.now()));
+            asked.push(way.standing.ask(way.clock, server));
         }
         let answer = tokio::select! {
-            answer = questions.next() => answer,
+            answer = asked.next() => answer,
             () = sleep(if way.alone { ALONE } else { HEAD_START }), if others.is_some() => {
                 next = others.take();
                 continue;
             }
         };
-        let Some((asked_server, until, Answer { server, asked, ended, said })) = answer else {
+        let Some(Answer { server, asked, ended, said }) = answer else {
             next = others.take();
             if next.is_none() {
                 return Err((Fate::Refused, last));
@@ -142,12 +134,6 @@ async fn attempt(way: &Way, known: Option<&str>, seq: i64, trace: &mut Trace) ->
         let connection = match said {
             Ok(Some(connection)) => connection,
             said => {
-                next = others.take();
-                // Behind the cluster endpoint each question is a new connection.
-                if said.is_ok() && !server.is_empty() && ended + AGAIN < until {
-                    trace.waits_for.push((server.clone(), ended + AGAIN));
-                    questions.push(ask(way, asked_server, AGAIN, until));
-                }
                 let silent = said.is_err() && ended.saturating_sub(asked) >= Duration::from_millis(ATTEMPT_MILLISECONDS);
                 trace.refusals.push(Refusal { server, asked, ended, silent });
                 last = said.err().or(last);
@@ -168,14 +154,6 @@ async fn attempt(way: &Way, known: Option<&str>, seq: i64, trace: &mut Trace) ->
             }
         }
     }
-}
-
-/// Asks a server after a while. `until`: when to ask again no more.
-async fn ask<'a>(way: &Way, server: &'a Server, after: Duration, until: At) -> (&'a Server, At, Answer) {
-    if !after.is_zero() {
-        sleep(after).await;
-    }
-    (server, until, way.standing.ask(way.clock, server).await)
 }
 
 async fn insert(way: &Way, mut connection: PgConnection, seq: i64) -> Result<Good, (Fate, Problem)> {
