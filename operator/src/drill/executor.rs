@@ -126,8 +126,10 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
                 Ok(Some(if phase == Phase::Pending { LATER } else { SOON }))
             }
             Step::WriteLease(lease, phase) => {
-                self.write_lease(&lease).await?;
-                self.tell_progress(drill, observed, memory, phase, PROGRESSING, "the cluster's Lease is taken").await?;
+                // The status says first of which cluster: it is to be given free also when that is gone.
+                if self.tell_progress(drill, observed, memory, phase, PROGRESSING, "the cluster's Lease is taken").await? {
+                    self.write_lease(&lease).await?;
+                }
                 Ok(Some(Duration::ZERO))
             }
             Step::StartProbe(pins) => {
@@ -281,6 +283,7 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         Ok(None)
     }
 
+    /// Writes how far the drill is. False: as of [`Self::write_status`].
     async fn tell_progress(
         &self,
         drill: &FailoverDrill,
@@ -289,7 +292,7 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         phase: Phase,
         reason: &str,
         message: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let now = self.surroundings.now();
         let claim = observed.evidence.claim();
         let plan = observed.probe.ours().map(|probe| &probe.plan);
@@ -315,7 +318,7 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
             triggered,
             recovered,
         };
-        self.write_status(drill, status::in_progress(drill, progress, &memory.seen, now)).await.map(drop)
+        self.write_status(drill, status::in_progress(drill, progress, &memory.seen, now)).await
     }
 
     /// Writes the status if it changed, and tells of it. False: the drill is not as it was read, so that the next look decides anew.

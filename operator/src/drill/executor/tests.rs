@@ -320,6 +320,22 @@ async fn a_drill_that_cannot_be_read_keeps_no_other_from_its_end() {
 }
 
 #[tokio::test]
+async fn no_lease_is_taken_before_the_status_says_of_which_cluster() {
+    let (lost, raced) = (World::ready(), World::ready());
+    lost.fails("Lease", Failure::Unclear("lost".to_owned()));
+    raced.fails("status", Failure::Conflict);
+    let lease = lease::name(&fixtures::cluster().resource_id);
+    for world in [&lost, &raced] {
+        world.with(|state| state.objects.remove(&("Lease".to_owned(), lease.clone())));
+        look(&executor(world)).await.ok();
+        assert!(world.read::<Lease>(&lease).is_none());
+    }
+    assert_eq!(lost.status().cluster, Some(evidence::cluster_status(&fixtures::cluster())), "the Lease may be there");
+    look(&executor(&raced)).await.unwrap();
+    assert!(raced.read::<Lease>(&lease).is_some());
+}
+
+#[tokio::test]
 async fn what_was_refused_or_not_called_is_not_said_to_be_triggered() {
     let refused = World::ready();
     refused.with(|state| state.answer = Answer::Refused("AccessDenied".to_owned()));
