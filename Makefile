@@ -12,7 +12,7 @@ TEST_THREADS ?= 4
 CARGO_TEST := RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tools build lint test soak bench image crds down clean test-drills test-pipelines test-estate test-others
+.PHONY: help demo tools build lint test soak bench image crds down clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,23 +20,9 @@ help: ## List these targets
 demo: build ## All of it at work: 3,000 messages and a failover (first time 20 to 40 minutes, later 2); for a cluster of yours: KUBECONFIG=file IMAGE=name:tag ADDRESS=ours
 	$(TESTBED) demo $(if $(ADDRESS),--address $(ADDRESS) --image $(IMAGE))
 
-test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time an hour, later a quarter)
-	@echo "Running tests on four lanes; each tells what it did when it has ended" >&2
-	$(MAKE) --no-print-directory --jobs --keep-going --output-sync=target $(LANES)
-	$(CARGO_TEST) --test probe
-
-# Most tests wait more than they work, so that these run side by side; what measures time (the probe's) runs alone.
-LANES := test-drills test-pipelines test-estate test-others
-OTHERS := $(filter-out drills pipelines probe,$(basename $(notdir $(wildcard tests/suites/*.rs */tests/*.rs))))
-
-test-drills test-pipelines: test-%:
-	$(CARGO_TEST) --test $*
-
-test-estate:
+test: lint tools ## Everything that CI runs: lint and all tests, on real parts (first time an hour, later half an hour)
 	$(MAKE) -C cfn test
-
-test-others:
-	$(CARGO_TEST) --lib --bins $(OTHERS:%=--test %)
+	$(CARGO_TEST)
 
 soak: tools ## Thirty failovers each of the database, under workers and under a probe; thousands of kills of the operator (about 20 minutes)
 	$(CARGO_TEST) --test aurora --test worker --test probe -- --ignored

@@ -138,9 +138,9 @@ async fn start(folder: PathBuf) -> anyhow::Result<Parts> {
     let (image, environment) = tokio::try_join!(image, Environment::start(&folder))?;
     let Environment { cluster, servers, .. } = &environment;
     let address = environment.access.address;
-    let for_drills = (1..=LANES).map(|number| {
+    let for_drills = (0..LANES).map(|number| {
         // One zone: these failovers are told by RDS-EVENT-0072, everybody's by 0073.
-        let identifier = format!("drills-{number}");
+        let identifier = format!("drills-{}", number + 1);
         start_aurora(address, AuroraOptions { cluster_identifier: identifier, instances: 2, zones: 1, ..AuroraOptions::default() })
     });
     let for_drills = try_join_all(for_drills).await?;
