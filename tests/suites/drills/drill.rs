@@ -1,5 +1,7 @@
 //! A drill of a test's own: created as people do, awaited, and read with its evidence.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use durable_write_crds::drill::{CriterionResult, Phase, Verdict};
 use durable_write_crds::evidence::{self, Claim, Evidence};
@@ -7,6 +9,7 @@ use durable_write_crds::layout::HTTP_PORT;
 use durable_write_crds::probe::ProbeState;
 use durable_write_crds::{FailoverDrill, FailoverDrillStatus};
 use durable_write_testbed::environment::merge;
+use durable_write_testbed::wait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, Patch, PatchParams};
@@ -14,6 +17,9 @@ use serde_json::{Value, json};
 
 use crate::ground::{Ground, until};
 use crate::pipeline::Pipeline;
+
+/// When each drill of a test has ended, and with it each of its phases. That nobody calls after a claim is seen only after a while.
+const END: Duration = Duration::from_secs(240);
 
 /// A drill.
 pub struct Drill<'g> {
@@ -96,19 +102,20 @@ impl<'g> Drill<'g> {
             Phase::Concluded,
         ];
         let place = |phase: Phase| ORDER.iter().position(|other| *other == phase);
-        until(&format!("drill {} to be in {phase}", self.name), async || {
+        let reached = wait::until(&format!("drill {} to be in {phase}", self.name), END, async || {
             let status = self.drills.get(&self.name).await?.status.unwrap_or_default();
             let now = status.phase.and_then(place);
             ensure!(now >= place(phase), "{:?} {:?}", status.phase, status.conditions);
             Ok(())
-        })
-        .await;
+        });
+        reached.await.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// Waits as people do until the drill has ended.
     pub async fn concluded(&self) -> FailoverDrillStatus {
         let object = format!("drill/{}", self.name);
-        let wait = ["wait", &object, "--for=condition=Complete", "--timeout=240s", "--namespace", &self.namespace];
+        let timeout = format!("--timeout={}s", END.as_secs());
+        let wait = ["wait", &object, "--for=condition=Complete", &timeout, "--namespace", &self.namespace];
         if let Err(error) = self.ground.cluster().kubectl(wait).await {
             panic!("{error:#}: {:#?}", self.object().await.status);
         }
