@@ -102,7 +102,8 @@ impl<'g> Drill<'g> {
             Phase::Concluded,
         ];
         let place = |phase: Phase| ORDER.iter().position(|other| *other == phase);
-        let reached = wait::until(&format!("drill {} to be in {phase}", self.name), END, async || {
+        let what = format!("drill {} to be in {phase}", self.name);
+        let reached = wait::until(&what, END, async || {
             let status = self.drills.get(&self.name).await?.status.unwrap_or_default();
             let now = status.phase.and_then(place);
             ensure!(now >= place(phase), "{:?} {:?}", status.phase, status.conditions);

@@ -13,8 +13,8 @@ const INTERVAL: f64 = 100.0;
 /// How wide the bounds may be beyond three intervals.
 const SLACK: f64 = 100.0;
 
-/// When the old writer's files are copied anew, which keeps this machine busy as no failover of Aurora does: after the recovery.
-const REJOIN: Duration = Duration::from_millis(1500);
+/// When the old writer's files are copied anew, which keeps this machine busy as no failover of Aurora does: after the cool-down.
+const REJOIN: Duration = Duration::from_secs(4);
 
 /// Drills one after the other, with outages of about these lengths in milliseconds; each time the truth must be within the bounds. The bounds
 /// are as near as is promised in the median, as a busy machine makes single ones wider; ticks that the probe has missed do not count.

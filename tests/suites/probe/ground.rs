@@ -24,9 +24,9 @@ use crate::pipelines::{Cluster, Pipeline, SOON, until};
 /// How long a probe may take after the failover.
 pub const END: Duration = Duration::from_secs(120);
 
-/// A test's turn. A probe measures time: beside many others, it would measure how busy this machine is.
+/// A test's turn. A probe measures time: beside others, it would measure how busy this machine is.
 pub async fn turn() -> SemaphorePermit<'static> {
-    static TURNS: Semaphore = Semaphore::const_new(2);
+    static TURNS: Semaphore = Semaphore::const_new(1);
     TURNS.acquire().await.unwrap()
 }
 
