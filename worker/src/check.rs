@@ -15,9 +15,6 @@ use crate::manifest::{Files, ManifestError, Mounts};
 use crate::problem::Problem;
 use policy::DatabaseUser;
 
-/// A server that has not answered by then is taken for unreachable.
-pub(crate) const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
-
 /// What is looked at.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Arguments {

@@ -8,8 +8,7 @@ use clap::Args;
 use durable_write_crds::DurableWritePipelineSpec;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::check::CONNECT_DEADLINE;
-use crate::database::access::{Access, Login};
+use crate::database::access::{Access, CONNECT_DEADLINE, Login};
 use crate::database::catalogue::{self, Catalogue};
 use crate::database::plan::{create_unique_index, has_unique_index, table_missing};
 use crate::database::quote;

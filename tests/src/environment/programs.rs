@@ -44,7 +44,7 @@ impl Image {
         let folder = tools::cache()?.join("images");
         let archive = folder.join(format!("{tag}.tar"));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        // Suites that run side by side want the same one.
+        // Two runs at once want the same one.
         let lock = File::create(folder.join("lock"))?;
         lock.lock()?;
         if !archive.exists() {

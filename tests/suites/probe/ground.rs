@@ -17,7 +17,7 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use nix::sys::signal::Signal;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::pipelines::{Cluster, Pipeline, SOON, until};
 
@@ -25,9 +25,9 @@ use crate::pipelines::{Cluster, Pipeline, SOON, until};
 pub const END: Duration = Duration::from_secs(120);
 
 /// A test's turn. A probe measures time: beside others, it would measure how busy this machine is.
-pub async fn turn() -> SemaphorePermit<'static> {
-    static TURNS: Semaphore = Semaphore::const_new(1);
-    TURNS.acquire().await.unwrap()
+pub async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
 }
 
 /// A pipeline of orders with the tables of drills.

@@ -8,8 +8,8 @@ use durable_write_crds::pipeline::TlsMode;
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{CONNECT_DEADLINE, Finding};
-use crate::database::access::{Access, Connector, Login};
+use super::Finding;
+use crate::database::access::{Access, CONNECT_DEADLINE, Connector, Login};
 use crate::database::catalogue;
 use crate::database::durability::{self, not_durable};
 use crate::database::failure::failure;

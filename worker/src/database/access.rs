@@ -17,6 +17,9 @@ use crate::manifest::{Mounts, Servers};
 use crate::problem::Problem;
 use crate::sink::{Class, WriteError};
 
+/// A server that has not let worker or check in by then is taken for unreachable.
+pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
 /// The database of a pipeline, and where what leads to it is read.
 #[derive(Clone, Debug)]
 pub struct Access {

@@ -1,13 +1,12 @@
 //! The sink over PostgreSQL: finds the writer, looks at the table, writes batches.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use durable_write_crds::DurableWritePipelineSpec;
 use durable_write_crds::conditions::reasons;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::access::Access;
+use super::access::{Access, CONNECT_DEADLINE};
 use super::failure::failure;
 use super::plan::{self, Plan, plan, table_missing};
 use super::seek::{Answer, Target, seek};
@@ -16,8 +15,6 @@ use crate::decode::Record;
 use crate::problem::Problem;
 use crate::sink::{Class, Found, Sink, WriteError};
 
-/// A connection that is not there by then is given up.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// A connection does not keep the buffer of a statement that is larger than this, in bytes.
 const LARGE: usize = 1 << 20;
 

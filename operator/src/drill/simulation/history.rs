@@ -34,12 +34,7 @@ pub(super) struct Ended {
 
 /// Two drills of one cluster, one operator or two that are killed again and again, and people.
 pub(super) async fn history(seed: u64) -> Result<Ended, String> {
-    let world = World::new(seed, Weather::Foul);
-    let settings = settings();
-    for (namespace, number) in NAMESPACES.into_iter().zip(1..) {
-        world.put(pipeline(namespace));
-        world.put(new_drill(namespace, number));
-    }
+    let (world, settings) = (world(seed, Weather::Foul, &NAMESPACES), settings());
     // Some histories have quick deaths only, and some are nearly quiet.
     let most = [30, 200, 1000, 4000][usize::try_from(world.below(4)).unwrap()];
     let several = world.below(3) > 0;
@@ -51,43 +46,30 @@ pub(super) async fn history(seed: u64) -> Result<Ended, String> {
         };
         tokio::join!(killed_again_and_again(&world, most, &settings), other);
     };
-    let time = async {
+    let chaos = async {
         let people = async {
             people(&world).await;
             world.until(all_ended).await;
         };
         tokio::time::timeout(CHAOS, people).await.ok();
         world.with(|state| (state.calm, state.weather) = (true, Weather::Fair));
-        tokio::time::timeout(CALM, world.until(all_ended)).await.ok();
-        tokio::time::sleep(SETTLED).await;
     };
-    tokio::select! {
-        biased;
-        () = operators => {}
-        () = time => {}
-    }
-    judge::judge(&world)
+    to_the_end(&world, operators, chaos).await
 }
 
 /// One drill in fair weather, whose operator is killed once, at that await; another takes its place.
 pub(super) async fn killed_once(seed: u64, awaits: u64) -> Result<Ended, String> {
-    let world = World::new(seed, Weather::Fair);
-    let settings = settings();
-    world.put(pipeline(NAMESPACES[0]));
-    world.put(new_drill(NAMESPACES[0], 1));
+    let (world, settings) = (world(seed, Weather::Fair, &NAMESPACES[..1]), settings());
     let operator = async {
         process::run(&world, awaits, &settings).await;
         process::run(&world, u64::MAX, &settings).await;
     };
-    to_the_end(&world, operator).await
+    to_the_end(&world, operator, async {}).await
 }
 
 /// One drill in fair weather: when its call has taken effect the operator is killed, and the clock set before another takes its place.
 pub(super) async fn clock_set(seed: u64, by: SignedDuration) -> Result<Ended, String> {
-    let world = World::new(seed, Weather::Fair);
-    let settings = settings();
-    world.put(pipeline(NAMESPACES[0]));
-    world.put(new_drill(NAMESPACES[0], 1));
+    let (world, settings) = (world(seed, Weather::Fair, &NAMESPACES[..1]), settings());
     let operator = async {
         tokio::select! {
             biased;
@@ -97,25 +79,33 @@ pub(super) async fn clock_set(seed: u64, by: SignedDuration) -> Result<Ended, St
         world.with(|state| state.step = by);
         process::run(&world, u64::MAX, &settings).await;
     };
-    to_the_end(&world, operator).await
+    to_the_end(&world, operator, async {}).await
 }
 
 /// Two drills of one cluster in fair weather, and two releases of the operator, each with Leases of its own.
 pub(super) async fn two_releases(seed: u64) -> Result<Ended, String> {
-    let world = World::new(seed, Weather::Fair);
-    for (namespace, number) in NAMESPACES.into_iter().zip(1..) {
-        world.put(pipeline(namespace));
-        world.put(new_drill(namespace, number));
-    }
+    let world = world(seed, Weather::Fair, &NAMESPACES);
     let (one, other) = (settings(), Settings { namespace: "another-release".to_owned(), ..settings() });
     let operators = async {
         tokio::join!(process::run(&world, u64::MAX, &one), process::run(&world, u64::MAX, &other));
     };
-    to_the_end(&world, operators).await
+    to_the_end(&world, operators, async {}).await
 }
 
-async fn to_the_end(world: &World, operators: impl Future<Output = ()>) -> Result<Ended, String> {
+/// A world with a drill in each of these namespaces, all of one cluster.
+fn world(seed: u64, weather: Weather, namespaces: &[&str]) -> World {
+    let world = World::new(seed, weather);
+    for (namespace, number) in namespaces.iter().zip(1..) {
+        world.put(pipeline(namespace));
+        world.put(new_drill(namespace, number));
+    }
+    world
+}
+
+/// Lets time pass until all drills have ended, at first as long as `before` takes, and judges.
+async fn to_the_end(world: &World, operators: impl Future<Output = ()>, before: impl Future<Output = ()>) -> Result<Ended, String> {
     let time = async {
+        before.await;
         tokio::time::timeout(CALM, world.until(all_ended)).await.ok();
         tokio::time::sleep(SETTLED).await;
     };
