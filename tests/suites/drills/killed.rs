@@ -22,7 +22,14 @@ const NAMESPACES: [&str; LANES] = ["kills-1", "kills-2", "kills-3", "kills-4"];
 #[tokio::test]
 async fn whatever_befalls_the_operator_a_drill_calls_once_at_most_and_ends_truly() {
     let grounds = drill_grounds().await;
-    let pipelines = join_all(grounds.iter().zip(NAMESPACES).map(|(ground, namespace)| Pipeline::to_drill(ground, namespace))).await;
+    let pipelines = join_all(grounds.iter().zip(NAMESPACES).map(async |(ground, namespace)| {
+        let pipeline = Pipeline::to_drill(ground, namespace).await;
+        // Four failovers at once are load enough for two cores.
+        pipeline.scale(1).await;
+        pipeline.settled(1).await;
+        pipeline
+    }));
+    let pipelines = pipelines.await;
     let lanes: [Lane<'_>; LANES] = std::array::from_fn(|number| Lane { orders: &pipelines[number] });
     let mut operator = HostOperator::start(&grounds[0]).await;
     killed_at_every_phase(&lanes, &mut operator).await;

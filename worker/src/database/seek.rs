@@ -1,8 +1,9 @@
 //! The search for the writer: every server is asked again each 100 ms, without waiting for the answers before, so that a server that hangs
 //! hides nothing and a new writer is found within 100 ms of being one. A server that answered as a reader is asked again on the connection
-//! that stands, so that a search costs the servers few new connections.
+//! that stands, so that a search costs the servers few new connections. One attempt at each server is patient: many clients that search at
+//! once can keep a server so busy with new connections that it ends none in the time of an attempt, and then only patience gets an answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const FAST_FOR: Duration = Duration::from_secs(60);
 const SLOW: Duration = Duration::from_secs(1);
 /// An attempt that takes longer has failed.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// The same for the one patient attempt at each server.
+pub(super) const PATIENT_ATTEMPT: Duration = Duration::from_secs(15);
 
 /// A server that may be the writer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,15 +56,14 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
     report: impl Fn(Problem),
 ) -> Found<C> {
     let started = Instant::now();
-    let mut search =
-        Search { under_way: HashMap::new(), standing: HashMap::new(), failures: HashMap::new(), claims: HashMap::new(), reported: None };
+    let mut search = Search::new();
     let mut attempts = FuturesUnordered::new();
     let mut next = started;
     loop {
         tokio::select! {
             biased;
-            Some((target, answer)) = attempts.next(), if !attempts.is_empty() => {
-                if let Some(found) = search.answered(target, answer, alone) {
+            Some((target, limit, answer)) = attempts.next(), if !attempts.is_empty() => {
+                if let Some(found) = search.answered(target, limit, answer, alone) {
                     return found;
                 }
             }
@@ -76,10 +78,10 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
                         if starved && search.is_asked(&target) {
                             continue;
                         }
-                        *search.under_way.entry(target.clone()).or_default() += 1;
+                        let limit = search.begin(&target);
                         let standing = search.standing.remove(&target);
-                        let asked = timeout(ATTEMPT, attempt(target.clone(), standing));
-                        attempts.push(async move { (target, asked.await.unwrap_or_else(|_| Answer::Failed(no_answer()))) });
+                        let asked = timeout(limit, attempt(target.clone(), standing));
+                        attempts.push(async move { (target, limit, asked.await.unwrap_or_else(|_| Answer::Failed(no_answer()))) });
                     },
                     Err(problem) => { search.failures.insert(String::new(), problem); }
                 }
@@ -92,8 +94,10 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
 }
 
 struct Search<C> {
-    /// How many attempts are under way.
+    /// How many attempts are under way besides the patient one.
     under_way: HashMap<Target, usize>,
+    /// Where a patient attempt is under way.
+    patient: HashSet<Target>,
     /// Connections to readers, to ask again.
     standing: HashMap<Target, C>,
     /// Why a server did not answer well, by name.
@@ -104,12 +108,34 @@ struct Search<C> {
 }
 
 impl<C> Search<C> {
+    fn new() -> Self {
+        Self {
+            under_way: HashMap::new(),
+            patient: HashSet::new(),
+            standing: HashMap::new(),
+            failures: HashMap::new(),
+            claims: HashMap::new(),
+            reported: None,
+        }
+    }
+
+    /// How long the next attempt may take.
+    fn begin(&mut self, target: &Target) -> Duration {
+        if self.patient.insert(target.clone()) {
+            return PATIENT_ATTEMPT;
+        }
+        *self.under_way.entry(target.clone()).or_default() += 1;
+        ATTEMPT
+    }
+
     fn is_asked(&self, target: &Target) -> bool {
         self.under_way.get(target).is_some_and(|attempts| *attempts > 0)
     }
 
-    fn answered(&mut self, target: Target, answer: Answer<C>, alone: bool) -> Option<Found<C>> {
-        if let Some(attempts) = self.under_way.get_mut(&target) {
+    fn answered(&mut self, target: Target, limit: Duration, answer: Answer<C>, alone: bool) -> Option<Found<C>> {
+        if limit == PATIENT_ATTEMPT {
+            self.patient.remove(&target);
+        } else if let Some(attempts) = self.under_way.get_mut(&target) {
             *attempts -= 1;
         }
         match answer {
@@ -246,6 +272,33 @@ mod tests {
         let targets = || Ok(vec![target("a"), target("b"), target("c")]);
         let found = timeout(Duration::from_secs(10), seek(targets, |_, _| work(), false, |_| {})).await;
         assert_eq!(found.expect("attempts keep each other from ending").name, "a");
+    }
+
+    /// Eight clients begin a connection each 100 ms at a server that shares its processor among all of them: each costs 100 ms of it, so the
+    /// server has eight times as much to do as it can.
+    #[tokio::test(start_paused = true)]
+    async fn many_clients_do_not_keep_a_server_too_busy_to_answer_any_of_them() {
+        struct Begun<'a>(&'a Cell<u32>);
+        impl Drop for Begun<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        let under_way = Cell::new(0);
+        let connect = async || {
+            under_way.set(under_way.get() + 1);
+            let _begun = Begun(&under_way);
+            let step = Duration::from_millis(10);
+            for _ in 0..10 {
+                tokio::time::sleep(step * under_way.get()).await;
+            }
+            writer("a")
+        };
+        let start = Instant::now();
+        let client = || seek(|| Ok(vec![target("a")]), |_, _| connect(), false, |_| {});
+        let clients: FuturesUnordered<_> = (0..8).map(|_| client()).collect();
+        let all = timeout(Duration::from_secs(50), clients.count()).await;
+        assert_eq!(all.ok(), Some(8), "{:?}, {} connections are being opened", start.elapsed(), under_way.get());
     }
 
     #[tokio::test(start_paused = true)]

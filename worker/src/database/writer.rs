@@ -1,6 +1,7 @@
 //! The sink over PostgreSQL: finds the writer, looks at the table, writes batches.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use durable_write_crds::DurableWritePipelineSpec;
 use durable_write_crds::conditions::reasons;
@@ -9,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use super::access::{Access, CONNECT_DEADLINE};
 use super::failure::failure;
 use super::plan::{self, Plan, plan, table_missing};
-use super::seek::{Answer, Target, seek};
+use super::seek::{Answer, PATIENT_ATTEMPT, Target, seek};
 use super::{catalogue, durability, encode, fault_column, probe_rows};
 use crate::decode::Record;
 use crate::problem::Problem;
@@ -45,8 +46,8 @@ impl Postgres {
     }
 
     /// Opens a connection: credentials and authorities are read each time, as they may have been rotated.
-    async fn open(&self, target: &Target) -> Result<PgConnection, WriteError> {
-        self.access.connector().map_err(WriteError::unreached)?.open(&target.endpoint, CONNECT_DEADLINE).await
+    async fn open(&self, target: &Target, limit: Duration) -> Result<PgConnection, WriteError> {
+        self.access.connector().map_err(WriteError::unreached)?.open(&target.endpoint, limit).await
     }
 
     /// A NOT NULL column that the manifest does not fill is no message's fault, unless it is one of a table that a trigger writes to: when
@@ -64,7 +65,8 @@ impl Postgres {
     async fn ask(&self, target: Target, standing: Option<PgConnection>) -> Answer<PgConnection> {
         let opened = match standing {
             Some(connection) => Ok(connection),
-            None => self.open(&target).await,
+            // The search itself gives up sooner what is no patient attempt.
+            None => self.open(&target, PATIENT_ATTEMPT).await,
         };
         let mut connection = match opened {
             Ok(connection) => connection,
@@ -97,7 +99,7 @@ impl Sink for Postgres {
     async fn connect(&self) -> Result<PgConnection, WriteError> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match writer {
-            Some(target) => self.open(&target).await,
+            Some(target) => self.open(&target, CONNECT_DEADLINE).await,
             None => Err(WriteError::unreached(Problem::new(reasons::DATABASE_OUTAGE, "database", "no writer was found yet"))),
         }
     }

@@ -239,6 +239,8 @@ impl<'a> Rollout<'a> {
             && status.observed_generation >= deployment.metadata.generation
             && count(status.updated_replicas) == self.wanted
             && count(status.replicas) == self.wanted
+            // What a drill goes by too: whoever has waited for the end of `Reconciling` can drill.
+            && !rollouts::is_rolling(deployment)
     }
 }
 

@@ -99,9 +99,20 @@ fn deployment(replicas: i32, available: i32) -> Deployment {
             updated_replicas: Some(replicas),
             available_replicas: Some(available),
             ready_replicas: Some(available),
+            conditions: Some(vec![progressing("NewReplicaSetAvailable")]),
             ..DeploymentStatus::default()
         }),
         ..Deployment::default()
+    }
+}
+
+/// What Kubernetes says of a rollout.
+fn progressing(reason: &str) -> DeploymentCondition {
+    DeploymentCondition {
+        type_: "Progressing".to_owned(),
+        status: "True".to_owned(),
+        reason: Some(reason.to_owned()),
+        ..DeploymentCondition::default()
     }
 }
 
@@ -129,6 +140,21 @@ fn a_status_of_a_pipeline_that_flows() {
 #[test]
 fn a_status_of_a_pipeline_that_was_just_made() {
     insta::assert_snapshot!(fixtures::yaml(&Scene::new().status));
+}
+
+/// A drill, which goes by what Kubernetes says, must not refuse a pipeline that was called at rest.
+#[test]
+fn a_pipeline_is_at_rest_only_once_kubernetes_calls_its_rollout_complete() {
+    let mut scene = Scene::new();
+    let mut rolled_out = deployment(2, 2);
+    rolled_out.status.as_mut().unwrap().conditions = Some(vec![progressing("ReplicaSetUpdated")]);
+    scene.deployment = Some(rolled_out);
+    scene.answers = vec![answer(well()), answer(well())];
+    scene.at(1);
+    assert_eq!(scene.says(types::RECONCILING), says("True", reasons::PROGRESSING));
+    scene.deployment = Some(deployment(2, 2));
+    scene.at(2);
+    assert_eq!(scene.says(types::RECONCILING), says("False", reasons::OK));
 }
 
 #[test]
