@@ -1,9 +1,11 @@
 //! The search for the writer: every server is asked again each 100 ms, without waiting for the answers before, so that a server that hangs
 //! hides nothing and a new writer is found within 100 ms of being one. A server that answered as a reader is asked again on the connection
-//! that stands, so that a search costs the servers few new connections. One attempt at each server is patient: many clients that search at
-//! once can keep a server so busy with new connections that it ends none in the time of an attempt, and then only patience gets an answer.
+//! that stands, so that a search costs the servers few new connections.
+//!
+//! Many clients that search at once can keep a server so busy with new connections that it ends none of them in time. So a server that answers
+//! slowly is asked less often while it is being asked, and one attempt at each server is patient.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -62,8 +64,8 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
     loop {
         tokio::select! {
             biased;
-            Some((target, limit, answer)) = attempts.next(), if !attempts.is_empty() => {
-                if let Some(found) = search.answered(target, limit, answer, alone) {
+            Some((attempt, answer)) = attempts.next(), if !attempts.is_empty() => {
+                if let Some(found) = search.answered(attempt, answer, alone) {
                     return found;
                 }
             }
@@ -75,13 +77,10 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
                 let starved = next.elapsed() > FAST / 2;
                 match targets() {
                     Ok(targets) => for target in targets {
-                        if starved && search.is_asked(&target) {
-                            continue;
-                        }
-                        let limit = search.begin(&target);
-                        let standing = search.standing.remove(&target);
-                        let asked = timeout(limit, attempt(target.clone(), standing));
-                        attempts.push(async move { (target, limit, asked.await.unwrap_or_else(|_| Answer::Failed(no_answer()))) });
+                        let Some(begun) = search.begin(target, starved) else { continue };
+                        let standing = search.standing.remove(&begun.target);
+                        let asked = timeout(begun.limit(), attempt(begun.target.clone(), standing));
+                        attempts.push(async move { (begun, asked.await.ok()) });
                     },
                     Err(problem) => { search.failures.insert(String::new(), problem); }
                 }
@@ -93,11 +92,32 @@ pub(super) async fn seek<C, A: Future<Output = Answer<C>>>(
     }
 }
 
+/// An attempt that has begun.
+struct Attempt {
+    target: Target,
+    began: Instant,
+    is_patient: bool,
+}
+
+impl Attempt {
+    fn limit(&self) -> Duration {
+        if self.is_patient { PATIENT_ATTEMPT } else { ATTEMPT }
+    }
+}
+
+/// How a server was asked until now.
+struct Asked {
+    /// How many attempts are under way, and whether one of them is patient.
+    under_way: usize,
+    is_patient: bool,
+    /// When the last one began.
+    last: Instant,
+    /// How long the last answer took.
+    took: Duration,
+}
+
 struct Search<C> {
-    /// How many attempts are under way besides the patient one.
-    under_way: HashMap<Target, usize>,
-    /// Where a patient attempt is under way.
-    patient: HashSet<Target>,
+    asked: HashMap<Target, Asked>,
     /// Connections to readers, to ask again.
     standing: HashMap<Target, C>,
     /// Why a server did not answer well, by name.
@@ -109,35 +129,37 @@ struct Search<C> {
 
 impl<C> Search<C> {
     fn new() -> Self {
-        Self {
-            under_way: HashMap::new(),
-            patient: HashSet::new(),
-            standing: HashMap::new(),
-            failures: HashMap::new(),
-            claims: HashMap::new(),
-            reported: None,
-        }
+        Self { asked: HashMap::new(), standing: HashMap::new(), failures: HashMap::new(), claims: HashMap::new(), reported: None }
     }
 
-    /// How long the next attempt may take.
-    fn begin(&mut self, target: &Target) -> Duration {
-        if self.patient.insert(target.clone()) {
-            return PATIENT_ATTEMPT;
+    /// The next attempt at a server, unless it is being asked and answers slowly, or this program is starved. One that hangs answers not at
+    /// all: it is asked each time.
+    fn begin(&mut self, target: Target, starved: bool) -> Option<Attempt> {
+        let now = Instant::now();
+        let unasked = || Asked { under_way: 0, is_patient: false, last: now, took: Duration::ZERO };
+        let asked = self.asked.entry(target.clone()).or_insert_with(unasked);
+        let pace = if starved { SLOW } else { SLOW.min(asked.took * 2) };
+        if asked.under_way > 0 && now - asked.last < pace {
+            return None;
         }
-        *self.under_way.entry(target.clone()).or_default() += 1;
-        ATTEMPT
+        let attempt = Attempt { target, began: now, is_patient: !asked.is_patient };
+        asked.under_way += 1;
+        asked.is_patient = true;
+        asked.last = now;
+        Some(attempt)
     }
 
-    fn is_asked(&self, target: &Target) -> bool {
-        self.under_way.get(target).is_some_and(|attempts| *attempts > 0)
-    }
-
-    fn answered(&mut self, target: Target, limit: Duration, answer: Answer<C>, alone: bool) -> Option<Found<C>> {
-        if limit == PATIENT_ATTEMPT {
-            self.patient.remove(&target);
-        } else if let Some(attempts) = self.under_way.get_mut(&target) {
-            *attempts -= 1;
+    /// What came of an attempt; nothing if it was given up.
+    fn answered(&mut self, attempt: Attempt, answer: Option<Answer<C>>, alone: bool) -> Option<Found<C>> {
+        let Attempt { target, began, is_patient } = attempt;
+        if let Some(asked) = self.asked.get_mut(&target) {
+            asked.under_way -= 1;
+            asked.is_patient &= !is_patient;
+            if answer.is_some() {
+                asked.took = began.elapsed();
+            }
         }
+        let answer = answer.unwrap_or_else(|| Answer::Failed(no_answer()));
         match answer {
             Answer::Writer(found) if !alone => return Some(found),
             Answer::Writer(found) => {
@@ -299,6 +321,27 @@ mod tests {
         let clients: FuturesUnordered<_> = (0..8).map(|_| client()).collect();
         let all = timeout(Duration::from_secs(50), clients.count()).await;
         assert_eq!(all.ok(), Some(8), "{:?}, {} connections are being opened", start.elapsed(), under_way.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_answers_slowly_is_not_asked_again_while_it_is_being_asked() {
+        let attempts = Cell::new(0);
+        let start = Instant::now();
+        seek(
+            || Ok(vec![target("a")]),
+            |_, _: Option<u32>| {
+                attempts.set(attempts.get() + 1);
+                async move {
+                    tokio::time::sleep(Duration::from_millis(450)).await;
+                    if start.elapsed() < Duration::from_secs(10) { Answer::Failed(no_answer()) } else { writer("a") }
+                }
+            },
+            false,
+            |_| {},
+        )
+        .await;
+        // Four at first, when nothing is known of it, and then one each 500 ms.
+        assert!(attempts.get() <= 5 + 20, "{} attempts in 10 s", attempts.get());
     }
 
     #[tokio::test(start_paused = true)]
