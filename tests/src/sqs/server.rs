@@ -18,6 +18,8 @@ use crate::tools;
 
 /// What ElasticMQ is made of; its text, so that the cache knows the version without a checkout.
 const POM: &str = include_str!("../../sqs/pom.xml");
+/// Without it ElasticMQ keeps a processor busy while a FIFO group is blocked; see there.
+const SCHEDULER: &str = include_str!("../../sqs/PatientScheduler.java");
 
 /// Bounds the heap: enough for a hundred thousand messages of 300 bytes, or some hundred of 1 MiB.
 const HEAP: &str = "-Xmx1g";
@@ -103,6 +105,7 @@ fn arguments(folder: &Path, address: SocketAddr) -> Vec<String> {
     [
         HEAP.to_owned(),
         "-XX:+UseSerialGC".to_owned(), // on two cores half the memory of the default, and less processor time
+        "-Dpekko.scheduler.implementation=PatientScheduler".to_owned(),
         format!("-Drest-sqs.bind-hostname={}", address.ip()),
         format!("-Drest-sqs.bind-port={}", address.port()),
         "-Drest-sqs.sqs-limits=strict".to_owned(),
@@ -110,7 +113,7 @@ fn arguments(folder: &Path, address: SocketAddr) -> Vec<String> {
         format!("-Daws.region={}", super::REGION),
         "-Dpekko.loglevel=INFO".to_owned(),
         "-cp".to_owned(),
-        format!("{}/*", folder.display()),
+        format!("{0}:{0}/*", folder.display()),
         "org.elasticmq.server.Main".to_owned(),
     ]
     .into()
@@ -123,14 +126,18 @@ fn free(address: SocketAddr) -> anyhow::Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-/// The folder with the jar files, fetched once for each version.
+/// The folder with the jar files, fetched once for each version, and with our scheduler.
 fn parts() -> anyhow::Result<PathBuf> {
-    tools::apt_programs(&[("java", "openjdk-17-jre-headless"), ("mvn", "maven")])?;
+    tools::apt_programs(&[("javac", "openjdk-17-jdk-headless"), ("mvn", "maven")])?;
     let version = POM.split("elasticmq.version>").nth(1).and_then(|rest| rest.split('<').next()).context("no version in pom.xml")?;
-    tools::once(&format!("elasticmq-{version}"), "10 seconds", |folder| {
+    tools::once(&format!("elasticmq-{version}-patient"), "10 seconds", |folder| {
         fs::write(folder.join("pom.xml"), POM)?;
         let mut command = Command::new("mvn");
         command.args(["--batch-mode", "--strict-checksums", "dependency:copy-dependencies", "-DoutputDirectory=."]).current_dir(folder);
-        process::run("mvn", command, &folder.join("log")).context("is Maven Central reachable?")
+        process::run("mvn", command, &folder.join("log")).context("is Maven Central reachable?")?;
+        fs::write(folder.join("PatientScheduler.java"), SCHEDULER)?;
+        let mut command = Command::new("javac");
+        command.args(["-cp", "*", "PatientScheduler.java"]).current_dir(folder);
+        process::run("javac", command, &folder.join("log"))
     })
 }

@@ -16,7 +16,7 @@ const CLUSTER: &[&str] =
 /// Installs what every part of the testbed needs.
 pub(super) fn install_all() -> anyhow::Result<()> {
     install(&[CLUSTER, &["postgresql-15", "libfaketime"]].concat())?;
-    install_programs(&[("java", "openjdk-17-jre-headless"), ("mvn", "maven"), ("chromium", "chromium")])
+    install_programs(&[("javac", "openjdk-17-jdk-headless"), ("mvn", "maven"), ("chromium", "chromium")])
 }
 
 /// Installs what a cluster with a node needs.
