@@ -23,9 +23,11 @@ def verifier(password, salt, iterations=4096):
 
 def sql(user, database, password):
     """The user, and what it may do before it is given rights on a table."""
+    yield "\\set ON_ERROR_STOP on"
     login = f"LOGIN PASSWORD '{verifier(password, secrets.token_bytes(16))}'" if password else "LOGIN PASSWORD NULL"
     yield f"SELECT 'CREATE ROLE {user}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{user}') \\gexec"
-    yield f"ALTER ROLE {user} {login} NOSUPERUSER NOCREATEDB NOCREATEROLE;"
+    # NOSUPERUSER is CREATE ROLE's default. Only a superuser may say it here, and Aurora's master user is none.
+    yield f"ALTER ROLE {user} {login} NOCREATEDB NOCREATEROLE;"
     yield f"GRANT CONNECT ON DATABASE {database} TO {user};"
     # A user with this role logs in by IAM and by nothing else.
     yield f"{'REVOKE' if password else 'GRANT'} rds_iam {'FROM' if password else 'TO'} {user};"

@@ -3,6 +3,8 @@
 import base64
 import sys
 
+import pytest
+
 from template import FOLDER
 
 sys.path.insert(0, str(FOLDER))
@@ -25,3 +27,15 @@ def test_the_sql_has_no_password_in_it():
 def test_a_user_that_logs_in_by_iam_has_no_password():
     text = "\n".join(database.sql("durable_write", "app", None))
     assert "LOGIN PASSWORD NULL" in text and "SCRAM" not in text and "GRANT rds_iam TO durable_write" in text
+
+
+def test_psql_ends_with_the_first_statement_that_fails():
+    assert next(database.sql("durable_write", "app", None)) == "\\set ON_ERROR_STOP on"
+
+
+@pytest.mark.parametrize("password, by_iam", [("Secret123", "f"), (None, "t")])
+def test_the_master_user_makes_the_user_without_being_a_superuser_and_as_often_as_it_likes(postgres, password, by_iam):
+    for _ in range(2):
+        postgres.sql("\n".join(database.sql("walker", "postgres", password)), "postgres")
+    rights = "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, pg_has_role('walker', 'rds_iam', 'member') FROM pg_roles WHERE rolname = 'walker'"
+    assert postgres.sql(rights, "postgres") == [f"t|f|f|f|{by_iam}"]

@@ -54,7 +54,7 @@ class Postgres:
         for path in (self.folder, key, self.authority, access):
             os.chown(path, user.pw_uid, user.pw_gid)
         data = self.folder / "data"
-        run(*self.command, PROGRAMS / "initdb", "--no-sync", "--no-instructions", "--username=postgres", "--auth=trust", f"--pgdata={data}")
+        run(*self.command, PROGRAMS / "initdb", "--no-sync", "--no-instructions", "--username=rdsadmin", "--auth=trust", f"--pgdata={data}")
         settings = {
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder, "hba_file": access, "fsync": "off",
             "ssl": "on", "ssl_cert_file": self.authority, "ssl_key_file": key,
@@ -63,11 +63,12 @@ class Postgres:
             words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
             self.process = subprocess.Popen([*self.command, PROGRAMS / "postgres", "-D", data, *words], stdout=log, stderr=log)
         until(lambda: subprocess.run([PROGRAMS / "pg_isready", "--quiet", "-h", self.folder, "-p", str(self.port)]).returncode == 0, "PostgreSQL is up")
-        self.sql("CREATE ROLE rds_iam", "postgres")
+        # The master user, with the rights that it has in Aurora: no superuser.
+        self.sql("CREATE ROLE rds_iam; CREATE ROLE postgres LOGIN CREATEDB CREATEROLE; GRANT rds_iam TO postgres WITH ADMIN OPTION", "postgres", "rdsadmin")
 
-    def sql(self, text, database):
-        """The rows of a script, as the master user's psql prints them."""
-        words = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "-U", "postgres", "-h", self.folder, "-p", str(self.port)]
+    def sql(self, text, database, user="postgres"):
+        """The rows of a script, as that user's psql prints them."""
+        words = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "-U", user, "-h", self.folder, "-p", str(self.port)]
         return run(*words, database, stdin=text).split("\n")[:-1]
 
     def become(self, instance, database):
