@@ -12,7 +12,8 @@ COMMANDS = {
     "AWS::SQS::Queue": "aws sqs delete-queue --queue-url {}",
     "AWS::KMS::Key": "aws kms schedule-key-deletion --key-id {}   # not before the snapshot and the queues: nobody could read them",
     "AWS::IAM::Role": "aws iam delete-role --role-name {}   # not while aws apigateway get-account names it: detach its policy first",
-    # A setting of the account, which names the role; there is nothing to delete.
+    # Of these there is nothing to delete: the one goes with its queue, the other is a setting of the account, which names the role.
+    "AWS::SQS::QueuePolicy": None,
     "AWS::ApiGateway::Account": None,
 }
 
@@ -22,16 +23,21 @@ def main():
         raise SystemExit(f"usage: {sys.argv[0]} STACK")
     name = sys.argv[1]
     found = stack(name)
+    # A stack that could not be made has no outputs, and perhaps nothing else.
     outputs = found["Outputs"]
-    for url in (outputs["QueueUrl"], outputs["DeadLetterQueueUrl"]):
+    nested = of_type("AWS::CloudFormation::Stack", found["StackId"])
+    # One that could not be made may have failed for somebody else's of that name, which stays protected.
+    clusters = [cluster for one in nested for cluster in of_type("AWS::RDS::DBCluster", one, gone=("CREATE_FAILED", "DELETE_COMPLETE"))]
+    for url in (outputs[queue] for queue in ("QueueUrl", "DeadLetterQueueUrl") if queue in outputs):
         print(f"{url} stays, with about {messages(url)} messages.")
-    print(f"The Aurora cluster {outputs['ClusterIdentifier']} leaves a snapshot. All the rest of {name} is deleted.", flush=True)
+    for cluster in clusters:
+        print(f"The Aurora cluster {cluster} leaves a snapshot.")
+    print(f"All the rest of {name} is deleted.", flush=True)
     if not confirmed(name):
         raise SystemExit("Nothing was deleted.")
-    nested = nested_stacks(found["StackId"])
-    # None is there when this runs a second time.
-    for cluster in aws("rds", "describe-db-clusters", "--filters", f"Name=db-cluster-id,Values={outputs['ClusterIdentifier']}")["DBClusters"]:
-        aws("rds", "modify-db-cluster", "--db-cluster-identifier", cluster["DBClusterIdentifier"], "--no-deletion-protection", "--apply-immediately")
+    older = snapshots(found["Parameters"]["Name"])
+    for cluster in clusters:
+        aws("rds", "modify-db-cluster", "--db-cluster-identifier", cluster, "--no-deletion-protection", "--apply-immediately")
     aws("cloudformation", "update-termination-protection", "--no-enable-termination-protection", "--stack-name", name)
     aws("cloudformation", "delete-stack", "--stack-name", name)
     try:
@@ -41,7 +47,7 @@ def main():
         reasons = [f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}" for event in failed]
         raise SystemExit("\n".join(["The stack is not deleted yet:", *reasons, str(refused), "Run this again when that is mended."])) from None
     print("Deleted. These stay, and cost little; delete them when nothing in them is needed:")
-    for line in dict.fromkeys(leftovers(name, nested, outputs)):
+    for line in dict.fromkeys(leftovers(found, nested, older)):
         print(f"  {line}")
 
 
@@ -53,37 +59,45 @@ def confirmed(name):
     return sys.stdin.readline().strip() == name
 
 
-def leftovers(name, nested, outputs):
+def leftovers(found, nested, older):
     """A line for each thing that is there still."""
     for one in nested:
         for event in events(one, "DELETE_SKIPPED"):
             command = COMMANDS.get(event["ResourceType"], f"{event['ResourceType']} {{}}")
             if command:
                 yield command.format(event["PhysicalResourceId"])
-    cluster = outputs["ClusterIdentifier"]
-    for snapshot in aws("rds", "describe-db-cluster-snapshots", "--db-cluster-identifier", cluster, "--snapshot-type", "manual")["DBClusterSnapshots"]:
-        yield f"aws rds delete-db-cluster-snapshot --db-cluster-snapshot-identifier {snapshot['DBClusterSnapshotIdentifier']}   # the last state"
-    for group in logs_of_services(outputs):
+    for snapshot in snapshots(found["Parameters"]["Name"]):
+        which = "older than this deletion" if snapshot in older else "the last state"
+        yield f"aws rds delete-db-cluster-snapshot --db-cluster-snapshot-identifier {snapshot}   # {which}"
+    for group in logs_of_services(found["Parameters"]["Name"], found["Outputs"]):
         yield f"aws logs delete-log-group --log-group-name {group}"
-    yield f"aws s3 rm --recursive s3://{os.environ['BUCKET']}/{name}/   # the templates"
+    yield f"aws s3 rm --recursive s3://{os.environ['BUCKET']}/{found['StackName']}/   # the templates"
 
 
-def logs_of_services(outputs):
+def snapshots(cluster):
+    """Snapshots of clusters of that name: perhaps of an earlier one too."""
+    found = aws("rds", "describe-db-cluster-snapshots", "--db-cluster-identifier", cluster, "--snapshot-type", "manual")["DBClusterSnapshots"]
+    return [snapshot["DBClusterSnapshotIdentifier"] for snapshot in found]
+
+
+def logs_of_services(cluster, outputs):
     """Log groups that API Gateway and RDS have made by themselves."""
-    prefixes = [f"/aws/rds/cluster/{outputs['ClusterIdentifier']}/"]
+    # With a stroke at the end, a folder of them.
+    names = [f"/aws/rds/cluster/{cluster}/"]
     if "ProxyEndpoint" in outputs:
-        prefixes.append(f"/aws/rds/proxy/{outputs['ClusterIdentifier']}")
+        names.append(f"/aws/rds/proxy/{cluster}")
     if "IngestUrl" in outputs:
-        prefixes.append(f"API-Gateway-Execution-Logs_{outputs['IngestUrl'].split('//')[1].split('.')[0]}/")
-    for prefix in prefixes:
-        for group in aws("logs", "describe-log-groups", "--log-group-name-prefix", prefix)["logGroups"]:
-            yield group["logGroupName"]
+        names.append(f"API-Gateway-Execution-Logs_{outputs['IngestUrl'].split('//')[1].split('.')[0]}/")
+    for name in names:
+        for group in aws("logs", "describe-log-groups", "--log-group-name-prefix", name)["logGroups"]:
+            if name.endswith("/") or group["logGroupName"] == name:
+                yield group["logGroupName"]
 
 
-def nested_stacks(identifier):
-    """The ids of the stacks in a stack: only by them is a stack known once it is deleted."""
+def of_type(kind, identifier, gone=()):
+    """The ids of a stack's resources of a type, but for those in a state of `gone`. A stack that is deleted is known by its id alone."""
     resources = aws("cloudformation", "list-stack-resources", "--stack-name", identifier)["StackResourceSummaries"]
-    return [one["PhysicalResourceId"] for one in resources if one["ResourceType"] == "AWS::CloudFormation::Stack"]
+    return [one["PhysicalResourceId"] for one in resources if one["ResourceType"] == kind and one["ResourceStatus"] not in gone and "PhysicalResourceId" in one]
 
 
 def events(identifier, status):

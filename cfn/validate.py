@@ -38,7 +38,9 @@ def main():
         raise SystemExit(f"usage: {sys.argv[0]} STACK")
     report, found = Report(), stack(sys.argv[1])
     outputs = found["Outputs"]
-    report.check(f"the stack is {found['StackStatus']}", found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), "deploy it again, or see its events")
+    report.check(f"the stack is {found['StackStatus']}", found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), "see its events")
+    if report.bad:
+        raise SystemExit("Nothing else was checked. Deploy it again; delete it before when it was never complete")
     report.check("the stack is protected from deletion", found.get("EnableTerminationProtection"), "make -C cfn deploy protects it")
     report.group("the database", check_database, outputs)
     report.group("the queue", check_queues, outputs)

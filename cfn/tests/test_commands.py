@@ -39,7 +39,6 @@ GOOD = {
 }
 # Where the good answers are changed, to what, and what is said of it.
 BROKEN = [
-    ("describe-stacks/Stacks/0/StackStatus", "UPDATE_ROLLBACK_FAILED", "the stack is UPDATE_ROLLBACK_FAILED"),
     ("describe-stacks/Stacks/0/EnableTerminationProtection", False, "the stack is protected from deletion"),
     ("describe-db-clusters/DBClusters/0/Status", "failing-over", "the cluster is failing-over"),
     ("describe-db-clusters/DBClusters/0/StorageEncrypted", False, "the cluster is encrypted"),
@@ -109,6 +108,12 @@ def test_each_thing_that_is_broken_is_said_and_fails(monkeypatch, capsys, path, 
     assert set(bad) <= {said} | ({"the instances are in more than one zone"} if value == [] else set())
     if isinstance(value, Refused):
         assert any(line.endswith(str(value)) for line in lines)
+
+
+@pytest.mark.parametrize("state", ["ROLLBACK_FAILED", "ROLLBACK_COMPLETE", "CREATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"])
+def test_where_the_stack_itself_is_bad_nothing_else_is_looked_at(monkeypatch, capsys, state):
+    bad, status, lines = validated(monkeypatch, capsys, {"describe-stacks": {"Stacks": [{"StackStatus": state}]}})
+    assert bad == [f"the stack is {state}"] and status.startswith("Nothing else was checked.") and len(lines) == 1
 
 
 def test_a_late_count_is_not_taken_for_an_empty_queue(monkeypatch):
