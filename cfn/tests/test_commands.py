@@ -137,16 +137,24 @@ esac
 """
 
 
-@pytest.mark.parametrize("owner, brought", [("111122223333", True), ("nobody", True), ("somebody", False)])
-def test_templates_are_not_brought_to_a_bucket_of_somebody_else(tmp_path, owner, brought):
-    program, log = tmp_path / "aws", tmp_path / "log"
+def deployed(folder, owner, *words):
+    """How `make deploy` ended, and the calls of the AWS CLI."""
+    program, log = folder / "aws", folder / "log"
     program.write_text(BUCKETS)
     program.chmod(0o755)
     environment = {"PATH": os.environ["PATH"], "LOG": str(log), "OWNER": owner, "AWS_REGION": "eu-central-2"}
-    done = subprocess.run(
-        ["make", "--silent", "-C", FOLDER, "deploy", "STACK=estate", f"AWS={program}", f"CACHE={tmp_path}"], env=environment, capture_output=True, text=True
-    )
-    said = log.read_text()
+    command = ["make", "--silent", "-C", FOLDER, "deploy", "STACK=estate", f"AWS={program}", f"CACHE={folder}", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True), log.read_text()
+
+
+@pytest.mark.parametrize("owner, brought", [("111122223333", True), ("nobody", True), ("somebody", False)])
+def test_templates_are_not_brought_to_a_bucket_of_somebody_else(tmp_path, owner, brought):
+    done, said = deployed(tmp_path, owner)
     assert "s3api head-bucket --bucket durable-write-cfn-111122223333-eu-central-2 --expected-bucket-owner 111122223333" in said
     assert ("cloudformation package" in said) == ("cloudformation deploy" in said) == brought, said
     assert (done.returncode == 0) == brought
+
+
+def test_parameters_may_stand_on_more_than_one_line(tmp_path):
+    done, said = deployed(tmp_path, "111122223333", "PARAMETERS=Name=orders Readers=1\n  DrillNamespaces='shop billing'\n")
+    assert done.returncode == 0 and "--parameter-overrides Name=orders Readers=1 DrillNamespaces=shop billing\n" in said, said
