@@ -12,6 +12,10 @@ from template import FOLDER, NAMES, NESTED, Refused, Stack, load, walk
 KEPT = {
     "AWS::RDS::DBCluster": "Snapshot",
     "AWS::SQS::Queue": "RetainExceptOnCreate",
+    # A queue that is kept is reached by TLS only, as before.
+    "AWS::SQS::QueuePolicy": "RetainExceptOnCreate",
+    # A setting of the account, which other APIs rely on once it is there.
+    "AWS::ApiGateway::Account": "Retain",
 }
 # What nothing here asks for, but people may: to let more clients of theirs in.
 FOR_PEOPLE_ALONE = {("proxy", "SecurityGroupId")}
@@ -143,7 +147,7 @@ def test_what_cannot_work_is_refused_before_anything_is_made(more):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_holds_data_outlives_its_stack(name):
+def test_what_holds_data_or_others_rely_on_outlives_its_stack(name):
     for logical, resource in load(name)["Resources"].items():
         if resource["Type"] in KEPT:
             assert resource["DeletionPolicy"] == KEPT[resource["Type"]], logical
@@ -151,6 +155,8 @@ def test_what_holds_data_outlives_its_stack(name):
         # Without their key, snapshots and messages that were kept are noise.
         if resource["Type"] == "AWS::KMS::Key" and name in ("aurora", "queue"):
             assert resource["DeletionPolicy"] == "RetainExceptOnCreate" and resource["UpdateReplacePolicy"] == "Retain"
+        if (name, logical) == ("ingest", "LogsRole"):
+            assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -242,7 +248,19 @@ def test_the_ingest_is_behind_waf_throttled_and_speaks_no_old_tls():
     assert settings["ResourcePath"] == "/*" and int(settings["ThrottlingRateLimit"]) == 500 and int(settings["ThrottlingBurstLimit"]) == 1000
     rules = {rule["Name"]: rule for rule in resources["WebAcl"]["Properties"]["Rules"]}
     assert rules.keys() == {"requests-per-address", "bad-addresses", "bad-inputs", "common"}
-    assert rules["requests-per-address"]["Action"] == {"Block": {}} and all(rules[name]["OverrideAction"] == {"None": {}} for name in ("bad-addresses", "bad-inputs", "common"))
+    assert rules["requests-per-address"]["Action"] == {"Block": {"CustomResponse": {"ResponseCode": 429}}}
+    assert all(rules[name]["OverrideAction"] == {"None": {}} for name in ("bad-addresses", "bad-inputs", "common"))
+
+
+def test_one_address_reaches_the_limit_of_the_stage_before_that_of_waf():
+    parameters = load("ingest")["Parameters"]
+    assert parameters["RequestsPerAddress"]["Default"] >= 300 * parameters["RequestsPerSecond"]["Default"]
+
+
+def test_the_log_of_waf_has_no_credential_and_no_query():
+    redacted = estate().all()["ingest"].resources["WebAclLogging"]["Properties"]["RedactedFields"]
+    headers = {field["SingleHeader"]["Name"] for field in redacted if "SingleHeader" in field}
+    assert headers == {"authorization", "x-api-key", "x-amz-security-token"} and {"QueryString": {}} in redacted
 
 
 def test_waf_counts_what_a_body_may_look_like_and_blocks_all_else():
@@ -265,8 +283,19 @@ def test_a_change_of_the_api_makes_a_new_deployment():
     resources = load("ingest")["Resources"]
     shaping = {name: resources[name] for name in ("Api", "Messages", "Validator", "Body", "Authorizer", "Post")}
     expected = "Deployment" + hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:8]
-    found = {name[:-len(kind)] for kind in ("Iam", "ApiKey", "Cognito") for name in resources if name.startswith("Deployment") and name.endswith(kind)}
+    found = {name[:18] for name in resources if name.startswith("Deployment")}
     assert found == {expected}, f"the API has changed, so its deployments must be renamed: sed --in-place s/{min(found)}/{expected}/g {FOLDER}/ingest.yaml"
+
+
+def test_each_kind_of_queue_and_authorization_has_a_deployment_of_its_own_which_the_stage_serves():
+    served = set()
+    for queue in ("FIFO", "Standard"):
+        for authorization in ("IAM", "ApiKey", "Cognito"):
+            stack = estate("cognito", QueueType=queue, Authorization=authorization).all()["ingest"]
+            (deployment,) = stack.of_type("AWS::ApiGateway::Deployment")
+            assert stack.resources["Stage"]["Properties"]["DeploymentId"] == f"{deployment}.Ref"
+            served.add(deployment)
+    assert len(served) == 6
 
 
 @pytest.mark.parametrize("name", NESTED)
