@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+import policy
 from estates import KINDS, estate
+from template import document
 
 # What is asked for, with the dimensions that AWS documents for it (the guides of SQS, Aurora, RDS Proxy, EventBridge, API Gateway and WAF). A metric with
 # other dimensions does not exist, and an alarm on it would be silent for ever.
@@ -66,8 +68,20 @@ def test_the_log_of_failovers_takes_every_kind_of_failover_event_of_this_cluster
     }
     (target,) = rule["Targets"]
     assert target["Arn"] == "arn:aws:logs:eu-central-2:111122223333:log-group:/aws/events/durable-write/orders-failovers"
-    (statement,) = json.loads(stack.resources["FailoverLogPolicy"]["Properties"]["PolicyDocument"])["Statement"]
-    assert statement["Resource"] == target["Arn"] + ":*" and "events.amazonaws.com" in statement["Principal"]["Service"]
+    statements, events = document(stack.resources["FailoverLogPolicy"]["Properties"]["PolicyDocument"])["Statement"], {"Service": "events.amazonaws.com"}
+    log = target["Arn"] + ":*"
+    assert policy.allowed(statements, "logs:CreateLogStream", log, principal=events)
+    assert policy.allowed(statements, "logs:PutLogEvents", log, {"aws:SourceArn": "FailoverRule.Arn"}, events)
+    assert not policy.allowed(statements, "logs:PutLogEvents", log, {"aws:SourceArn": "arn:aws:events:eu-central-2:444455556666:rule/theirs"}, events)
+
+
+def test_alarms_of_other_accounts_use_neither_topic_nor_key():
+    stack, alarms = estate("full").all()["observability"], {"Service": "cloudwatch.amazonaws.com"}
+    key, topic = (document(stack.resources[name]["Properties"][text])["Statement"] for name, text in (("Key", "KeyPolicy"), ("TopicPolicy", "PolicyDocument")))
+    for account, ours in (("111122223333", True), ("444455556666", False)):
+        context = {"aws:SourceAccount": account}
+        assert policy.allowed(key, "kms:GenerateDataKey", context=context, principal=alarms) is ours
+        assert policy.allowed(topic, "sns:Publish", "arn:aws:sns:eu-central-2:111122223333:Topic", context, alarms) is ours
 
 
 @pytest.mark.parametrize("kind", KINDS)
