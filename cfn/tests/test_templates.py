@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from estates import ALONE, FULL, KINDS, SMALL, alone, estate
 from template import FOLDER, NAMES, NESTED, Refused, Stack, load, walk
@@ -233,6 +234,15 @@ def test_the_outputs_are_the_guidances_and_ours():
     assert wanted <= estate("full").outputs.keys()
     assert wanted - estate("small").outputs.keys() == {"DemoDashboardUrl"}
     assert estate("full").outputs["DemoDashboardUrl"] == FULL["DemoDashboardUrl"]
+
+
+def test_names_that_look_like_other_things_are_names_in_the_manifest_and_the_values():
+    odd = {"Name": "null", "PipelineNamespace": "2024", "DatabaseName": "on", "TableSchema": "yes", "TableName": "true", "KeyField": "off", "DatabaseUser": "no"}
+    outputs = estate(KubernetesClusterName="2025", **odd).outputs
+    manifest, values = (yaml.safe_load(outputs[name]) for name in ("PipelineManifest", "HelmValues"))
+    leaves = {value for _, value in walk(manifest) if not isinstance(value, (dict, list))}
+    assert odd.keys() - {name for name, value in odd.items() if value in leaves} == set() and all(isinstance(value, str) for value in leaves), manifest
+    assert values["clusterName"] == "2025"
 
 
 def test_a_message_is_taken_only_when_the_queue_has_confirmed_it():
