@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Checks a deployed estate, and sends one message through it. Needs python3 and the AWS CLI ($AWS) with rights to read what the stack made; $MESSAGE
-may say another body, $PATIENCE within how many seconds it must be written. Ends with 0 when all is well, 1 when something is not."""
+"""Checks a deployed estate, and sends one message through it when its queue is empty. Needs python3 and the AWS CLI ($AWS) with rights to read what
+the stack made; $MESSAGE may say another body, $PATIENCE within how many seconds it must be written. Ends with 0 when nothing is found wrong, else 1."""
 
 import datetime
 import json
