@@ -7,7 +7,8 @@ TESTBED := target/debug/testbed
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 IMAGE ?= localhost/durable-write:dev
-# Tests wait more than they work. Java lives for minutes here: it costs a third less when it does not compile for years.
+# Tests wait more than they work; but suites beside one another starve each other's databases on two cores. Java lives for minutes here: it
+# costs a third less when it does not compile for years.
 TEST_THREADS ?= 4
 CARGO_TEST := RUST_TEST_THREADS=$(TEST_THREADS) JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1 cargo test --workspace
 
