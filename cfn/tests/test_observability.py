@@ -68,11 +68,12 @@ def test_the_log_of_failovers_takes_every_kind_of_failover_event_of_this_cluster
     }
     (target,) = rule["Targets"]
     assert target["Arn"] == "arn:aws:logs:eu-central-2:111122223333:log-group:/aws/events/durable-write/orders-failovers"
-    statements, events = document(stack.resources["FailoverLogPolicy"]["Properties"]["PolicyDocument"])["Statement"], {"Service": "events.amazonaws.com"}
-    log = target["Arn"] + ":*"
-    assert policy.allowed(statements, "logs:CreateLogStream", log, principal=events)
-    assert policy.allowed(statements, "logs:PutLogEvents", log, {"aws:SourceArn": "FailoverRule.Arn"}, events)
-    assert not policy.allowed(statements, "logs:PutLogEvents", log, {"aws:SourceArn": "arn:aws:events:eu-central-2:444455556666:rule/theirs"}, events)
+    statements, log = document(stack.resources["FailoverLogPolicy"]["Properties"]["PolicyDocument"])["Statement"], target["Arn"] + ":*"
+    for service in ("events.amazonaws.com", "delivery.logs.amazonaws.com"):
+        events = {"Service": service}
+        assert policy.allowed(statements, "logs:CreateLogStream", log, principal=events)
+        assert policy.allowed(statements, "logs:PutLogEvents", log, {"aws:SourceArn": "FailoverRule.Arn"}, events)
+        assert not policy.allowed(statements, "logs:PutLogEvents", log, {"aws:SourceArn": "arn:aws:events:eu-central-2:444455556666:rule/theirs"}, events)
 
 
 def test_alarms_of_other_accounts_use_neither_topic_nor_key():

@@ -32,7 +32,7 @@ def test_no_region_account_or_partition_is_hard_coded(name):
         assert not re.search(r"(?<![0-9a-f])\d{12}(?![0-9a-f])", value), (path, value)
         assert not re.search(r"\barn:(?!\$\{AWS::Partition\})", value.replace("role-arn:", "")), (path, value)
         # Names of services in policies, and the annotation of EKS: the same in every commercial region.
-        endings = re.sub(r'"sts\.amazonaws\.com"|eks\.amazonaws\.com/role-arn|"events\.amazonaws\.com"', "", value)
+        endings = re.sub(r'"sts\.amazonaws\.com"|eks\.amazonaws\.com/role-arn|"(events|delivery\.logs)\.amazonaws\.com"', "", value)
         assert not re.search(r"amazonaws\.com(?!$)", endings), (path, value)
 
 
