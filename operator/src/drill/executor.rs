@@ -11,6 +11,7 @@ use durable_write_crds::conditions::drill_reasons as reasons;
 use durable_write_crds::drill::{ObservationSource, Phase};
 use durable_write_crds::evidence::{CallOutcome, Claim, Evidence, digest};
 use durable_write_crds::{FailoverDrill, FailoverDrillStatus};
+use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
@@ -37,6 +38,9 @@ pub(super) struct Executor<K, R, S> {
     pub(super) settings: Settings,
     memories: Mutex<HashMap<String, Memory>>,
 }
+
+/// A claim that another process asked for before a drill ended is there by then: requests have a time-out of 10 s.
+const CLAIM_LANDS: SignedDuration = SignedDuration::from_secs(15);
 
 /// When to look again; none: when the drill changes.
 pub(super) type Next = Option<Duration>;
@@ -204,9 +208,13 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         self.clean_up(drill, observed, memory).await
     }
 
-    /// Lets go of the probe and the Lease of a drill that has ended without a claim.
+    /// Lets go of the probe and the Lease of a drill that has ended without a claim; of the Lease only when none can come any more.
     async fn clean_up(&self, drill: &FailoverDrill, observed: &Observed, memory: &mut Memory) -> Result<Next, StepError> {
         self.stop_probe(observed).await?;
+        let now = self.surroundings.now();
+        if memory.seen.timeline.has("ProbeReady") && step::ended(drill).is_none_or(|ended| now.duration_since(ended).abs() < CLAIM_LANDS) {
+            return Ok(Some(SOON));
+        }
         let planned = observed.probe.ours().map(|probe| probe.plan.resource_id.clone());
         let described = observed.cluster.found().map(|cluster| cluster.resource_id.clone());
         let shown = drill.status.as_ref().and_then(|status| status.cluster.as_ref()).map(|cluster| cluster.resource_id.clone());

@@ -11,6 +11,7 @@ use durable_write_crds::evidence::{Call, CallOutcome, Claim, Evidence};
 use durable_write_crds::probe::{Gap, ProbeOutcome, STREAK};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::lease::{self, Holder, Standing};
@@ -123,7 +124,7 @@ pub(super) fn next_step(drill: &FailoverDrill, observed: &Observed, known: &Know
             "this version of the operator cannot read the evidence of a drill of this name; a failover may have been called for: \
              upgrade the operator, or create a drill of another name",
         )),
-        EvidenceSeen::None if known.call.is_some() || is_true(drill, drill_types::TRIGGERED) => Step::End(error(
+        EvidenceSeen::None if known.call.is_some() || true_condition(drill, drill_types::TRIGGERED).is_some() => Step::End(error(
             reasons::EVIDENCE_MISSING,
             "the claim was deleted while the drill ran; a failover may have been called for: look at the cluster's events",
         )),
@@ -133,12 +134,16 @@ pub(super) fn next_step(drill: &FailoverDrill, observed: &Observed, known: &Know
 
 /// A status can end a drill, and nothing else follows from one: a restored drill has none.
 pub(super) fn has_ended(drill: &FailoverDrill) -> bool {
-    is_true(drill, drill_types::COMPLETE)
+    ended(drill).is_some()
 }
 
-fn is_true(drill: &FailoverDrill, type_: &str) -> bool {
-    let conditions = drill.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+/// When the drill ended.
+pub(super) fn ended(drill: &FailoverDrill) -> Option<Timestamp> {
+    Some(true_condition(drill, drill_types::COMPLETE)?.last_transition_time.0)
+}
+
+fn true_condition<'d>(drill: &'d FailoverDrill, type_: &str) -> Option<&'d Condition> {
+    drill.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 /// What is left until the drill's deadline when a process looks at it for the first time: by the wall clock, which may have been set. After the
