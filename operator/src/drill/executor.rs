@@ -29,6 +29,8 @@ use crate::settings::Settings;
 const SOON: Duration = Duration::from_secs(1);
 /// How often it is looked at while it waits for another.
 const LATER: Duration = Duration::from_secs(5);
+/// A claim that another process asked for before a drill ended is there by then: requests have a time-out of 10 s.
+const CLAIM_LANDS: SignedDuration = SignedDuration::from_secs(15);
 
 /// Carries drills on.
 pub(super) struct Executor<K, R, S> {
@@ -38,9 +40,6 @@ pub(super) struct Executor<K, R, S> {
     pub(super) settings: Settings,
     memories: Mutex<HashMap<String, Memory>>,
 }
-
-/// A claim that another process asked for before a drill ended is there by then: requests have a time-out of 10 s.
-const CLAIM_LANDS: SignedDuration = SignedDuration::from_secs(15);
 
 /// When to look again; none: when the drill changes.
 pub(super) type Next = Option<Duration>;
@@ -208,7 +207,8 @@ impl<K: Kubernetes, R: Rds, S: Surroundings> Executor<K, R, S> {
         self.clean_up(drill, observed, memory).await
     }
 
-    /// Lets go of the probe and the Lease of a drill that has ended without a claim; of the Lease only when none can come any more.
+    /// Lets go of the probe and the Lease of a drill that has ended without a claim: of the Lease, which keeps other drills away, only when no
+    /// claim can come any more.
     async fn clean_up(&self, drill: &FailoverDrill, observed: &Observed, memory: &mut Memory) -> Result<Next, StepError> {
         self.stop_probe(observed).await?;
         let now = self.surroundings.now();

@@ -22,17 +22,17 @@ const NAMESPACES: [&str; LANES] = ["kills-1", "kills-2", "kills-3", "kills-4"];
 #[tokio::test]
 async fn whatever_befalls_the_operator_a_drill_calls_once_at_most_and_ends_truly() {
     let grounds = drill_grounds().await;
-    let pipelines = join_all(grounds.iter().zip(NAMESPACES).map(async |(ground, namespace)| {
+    // Of one worker each, and later two drills at a time with few direct writes: more starves the databases of two cores.
+    let of_one_worker = async |(ground, namespace)| {
         let pipeline = Pipeline::to_drill(ground, namespace).await;
         pipeline.scale(1).await;
         pipeline.settled(1).await;
         pipeline
-    }));
-    let pipelines = pipelines.await;
+    };
+    let pipelines = join_all(grounds.iter().zip(NAMESPACES).map(of_one_worker)).await;
     let lanes: [Lane<'_>; LANES] = std::array::from_fn(|number| Lane { orders: &pipelines[number] });
     let mut operator = HostOperator::start(&grounds[0]).await;
     killed_at_every_phase(&lanes, &mut operator).await;
-    // Two at a time, of one worker each, and few direct writes: more failovers at once starve the databases of two cores.
     let [before_call, after_claim] = killed_in_the_call_and_in_the_claim([&lanes[0], &lanes[2]], [false, true], &mut operator).await;
     let unknown = async {
         // Nobody calls after reading a claim: it must be waited for long enough that nothing can come any more.

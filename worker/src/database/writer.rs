@@ -65,8 +65,8 @@ impl Postgres {
     async fn ask(&self, target: Target, standing: Option<PgConnection>) -> Answer<PgConnection> {
         let opened = match standing {
             Some(connection) => Ok(connection),
-            // The search itself gives up sooner what is no patient attempt.
-            None => self.open(&target, PATIENT_ATTEMPT).await,
+            // The search gives every attempt up before that, so that what it says of a silent server is one text.
+            None => self.open(&target, PATIENT_ATTEMPT * 2).await,
         };
         let mut connection = match opened {
             Ok(connection) => connection,
