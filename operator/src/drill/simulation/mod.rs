@@ -46,6 +46,12 @@ impl Kills {
     }
 }
 
+/// The one of 3,000 histories in which a claim landed after its drill had been aborted, when the Lease was given free at once.
+#[test]
+fn a_claim_that_lands_after_its_drill_was_aborted_meets_no_other_drill() {
+    in_its_own_time(history(1619)).unwrap();
+}
+
 #[test]
 fn whenever_processes_are_killed_each_drill_calls_once_at_most_and_ends_with_a_true_verdict() {
     let (first, seeds) = (number("DRILL_SEED", 0), number("DRILL_SEEDS", 120));
